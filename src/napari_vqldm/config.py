@@ -1,0 +1,259 @@
+"""Frozen, validated configuration of every part. Unknown keys fail; TOML and JSON in, JSON out.
+
+No torch here: the card of a checkpoint is read and checked with these models alone.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_vqldm.errors import ConfigError
+
+Int3 = tuple[int, int, int]
+Float3 = tuple[float, float, float]
+Range = tuple[float, float]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+Family = Literal["ldm", "vq-ldm"]
+Organisation = Literal["aster", "two_asters", "free", "aligned", "spindle"]
+ORGANISATIONS: tuple[Organisation, ...] = ("aster", "two_asters", "free", "aligned", "spindle")
+
+
+class Config(BaseModel):
+    """Base: frozen, unknown keys fail, numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# --- simulation -------------------------------------------------------------------------------------------------------
+
+
+class OpticsConfig(Config):
+    """Microscope objective and detection; the point spread function follows from it."""
+
+    modality: Literal["confocal", "widefield"] = "confocal"
+    numerical_aperture: Annotated[float, Field(gt=0.1, lt=1.6)] = 1.4
+    immersion_index: Annotated[float, Field(ge=1.0, le=1.8)] = 1.515
+    emission_wavelength_um: Annotated[float, Field(ge=0.3, le=1.2)] = 0.6
+    excitation_wavelength_um: Annotated[float, Field(ge=0.3, le=1.2)] = 0.56
+    pinhole_airy: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
+
+
+class CameraConfig(Config):
+    """Detector. ``photons`` and ``background`` speak of the peak voxel of one filament."""
+
+    photons: Positive = 100.0  # expected photons at the peak of one filament above background
+    background: Annotated[float, Field(ge=0.0)] = 0.1  # constant background, in units of the filament peak
+    quantum_efficiency: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    read_noise_e: Annotated[float, Field(ge=0.0)] = 1.5  # standard deviation, electrons
+    gain_e_per_adu: Positive = 0.5
+    offset_adu: Annotated[float, Field(ge=0.0)] = 100.0
+    blur_um: Annotated[float, Field(ge=0.0)] = 0.0  # extra isotropic Gaussian blur before detection, sigma
+
+
+class SimulationConfig(Config):
+    """Distribution from which scenes are drawn; every range is (low, high)."""
+
+    shape: Int3 = (32, 128, 128)
+    voxel_size_um: Float3 = (0.2, 0.1, 0.1)  # nominal (z, y, x)
+    voxel_size_jitter: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0  # log-uniform factor in [1/(1+j), 1+j], z apart from xy
+    length_density_um_per_um3: Range = (0.1, 0.5)  # log-uniform
+    persistence_length_um: Range = (5.0, 60.0)  # log-uniform
+    mean_contour_length_um: Range = (5.0, 20.0)
+    out_of_plane: Range = (0.15, 1.0)  # z-weight of directions: flat cell to round cell
+    organisation: dict[Organisation, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=lambda: {"aster": 0.3, "two_asters": 0.05, "free": 0.4, "aligned": 0.15, "spindle": 0.1}
+    )
+    brightness_cv: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
+    optics: OpticsConfig = OpticsConfig()
+    psf_width_factor: Range = (0.9, 1.25)  # emission wavelength is multiplied by it: wider or narrower PSF
+    photons: Range = (50.0, 200.0)  # log-uniform
+    background: Range = (0.02, 0.4)
+    camera: CameraConfig = CameraConfig()  # read noise, gain, offset, quantum efficiency
+
+    @model_validator(mode="after")
+    def _ranges_are_ordered(self) -> Self:
+        for name, value in self:
+            if isinstance(value, tuple) and len(value) == 2 and not 0 <= value[0] <= value[1]:
+                raise ValueError(f"{name}: expected 0 <= low <= high, got {value}")
+        if not any(w > 0 for w in self.organisation.values()):
+            raise ValueError("organisation: expected at least one weight above 0")
+        if min(self.shape) < 2:
+            raise ValueError(f"shape: expected at least 2 voxels per axis, got {self.shape}")
+        return self
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+class QuantizerConfig(Config):
+    """One learned codebook (van den Oord et al. 2017)."""
+
+    kind: Literal["gradient", "ema"] = "gradient"  # who moves the codebook: the optimizer, or moving averages
+    codebook_size: PositiveInt = 1024
+    codebook_weight: Annotated[float, Field(ge=0.0)] = 1.0  # ||sg[z] - z_q||^2
+    commitment_weight: Annotated[float, Field(ge=0.0)] = 0.25  # ||z - sg[z_q]||^2
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    restart_after: PositiveInt = 200  # updates without use after which a code is dead
+    restart: bool = True
+
+
+class AutoencoderConfig(Config):
+    """Norm-free convolutional autoencoder with anisotropic strides and a sub-pixel decoder."""
+
+    strides: tuple[Int3, ...] = ((1, 2, 2), (2, 2, 2))  # fine to coarse, (z, y, x)
+    widths: tuple[PositiveInt, ...] = (24, 64)  # channels after each stride
+    encoder_blocks: tuple[Annotated[int, Field(ge=0)], ...] = (1, 2)
+    decoder_blocks: tuple[Annotated[int, Field(ge=0)], ...] = (1, 3)
+    latent_channels: Annotated[int, Field(ge=1, le=32)] = 4
+    quantizer: QuantizerConfig | None = None  # None: KL posterior
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        n = len(self.strides)
+        if n < 1 or not (len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks) == n):
+            raise ValueError(f"strides, widths, encoder_blocks and decoder_blocks need one entry per level, got {n} strides")
+        if any(s not in (1, 2, 4) for stride in self.strides for s in stride):
+            raise ValueError(f"strides: expected 1, 2 or 4 per axis, got {self.strides}")
+        return self
+
+    @property
+    def downsampling_factor(self) -> Int3:
+        """Volume voxels per latent voxel, (z, y, x)."""
+        z = y = x = 1
+        for sz, sy, sx in self.strides:
+            z, y, x = z * sz, y * sy, x * sx
+        return z, y, x
+
+
+class ConditionConfig(Config):
+    """What the denoiser is told about a volume: standardised numbers plus a one-hot organisation.
+
+    ``names`` are continuous entries, standardised as (log(value) - log_mean) / log_sd. The whole vector is replaced by a
+    learned null vector with probability ``dropout`` during training.
+    """
+
+    names: tuple[str, ...] = (
+        "length_density_um_per_um3", "persistence_length_um", "psf_width_um", "voxel_size_z_um", "voxel_size_xy_um",
+    )
+    log_mean: tuple[float, ...] = (-1.5, 2.8, -1.5, -1.6, -2.3)
+    log_sd: tuple[Positive, ...] = (0.5, 0.7, 0.15, 0.15, 0.15)
+    organisations: tuple[Organisation, ...] = ORGANISATIONS
+    dropout: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        if not len(self.names) == len(self.log_mean) == len(self.log_sd):
+            raise ValueError("names, log_mean and log_sd need the same length")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Entries of the condition vector."""
+        return len(self.names) + len(self.organisations)
+
+
+class DenoiserConfig(Config):
+    """Convolutional U-Net that predicts from (x_t, t, second time, condition)."""
+
+    channels: tuple[PositiveInt, ...] = (48, 96, 160)
+    blocks: tuple[PositiveInt, ...] = (2, 2, 2)
+    strides: tuple[Int3, ...] = ((2, 2, 2), (2, 2, 2))
+    attention: tuple[bool, ...] = (False, False, True)
+    head_channels: PositiveInt = 32
+    norm_groups: PositiveInt = 8
+    condition_channels: Annotated[int, Field(ge=0)] = 4  # concatenated control channels, zero-initialised
+    condition: ConditionConfig | None = ConditionConfig()  # None: nothing is known about the training volumes
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        n = len(self.channels)
+        if not (len(self.blocks) == len(self.attention) == n and len(self.strides) == n - 1):
+            raise ValueError("channels, blocks and attention need one entry per level and strides one less")
+        return self
+
+
+class DiffusionConfig(Config):
+    """Path between data and noise, and what the denoiser predicts.
+
+    ``flow``: x_t = (1 - t) x_0 + t eps, t in [0, 1], the network predicts v = eps - x_0 (rectified flow).
+    ``epsilon``: DDPM with ``num_train_timesteps`` steps, the network predicts eps.
+    """
+
+    objective: Literal["flow", "epsilon"] = "flow"
+    num_train_timesteps: PositiveInt = 1000
+    beta_start: Positive = 0.0015
+    beta_end: Positive = 0.0195
+    schedule: Literal["linear_beta", "scaled_linear_beta"] = "scaled_linear_beta"
+    time_sampling: Literal["uniform", "logit_normal"] = "logit_normal"
+    steps: PositiveInt = 30  # default number of inference steps
+    sampler: Literal["euler", "heun", "ddim", "ddpm"] = "euler"
+    requantize: bool = True  # vq-ldm: nearest codes once more before decoding
+
+    @model_validator(mode="after")
+    def _sampler_fits_objective(self) -> Self:
+        if (self.sampler in ("euler", "heun")) != (self.objective == "flow"):
+            raise ValueError(f"sampler {self.sampler!r} does not fit objective {self.objective!r}: flow uses euler or heun, epsilon uses ddim or ddpm")
+        return self
+
+
+class ModelConfig(Config):
+    """Everything that is needed to build the networks of one checkpoint and to call them rightly."""
+
+    family: Family
+    name: str = "unnamed"
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    denoiser: DenoiserConfig | None = DenoiserConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    window: Int3 = (32, 128, 128)  # trained window, voxels
+    voxel_size_range_um: tuple[Float3, Float3] = ((0.2, 0.1, 0.1), (0.2, 0.1, 0.1))  # trained (low, high), each (z, y, x)
+    target: Literal["clean", "input"] = "clean"  # what stage 1 learned to return
+    simulation: SimulationConfig | None = None  # what the model was trained on; None for user folders
+
+    @model_validator(mode="after")
+    def _family_fits(self) -> Self:
+        if (self.family == "vq-ldm") != (self.autoencoder.quantizer is not None):
+            raise ValueError(f"family {self.family!r}: a vq-ldm needs [autoencoder.quantizer], an ldm has none")
+        factor = self.autoencoder.downsampling_factor
+        if any(n % f for n, f in zip(self.window, factor, strict=True)):
+            raise ValueError(f"window {self.window} is not a multiple of the downsampling factor {factor}")
+        return self
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+C = TypeVar("C", bound=Config)
+
+
+def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
+    """Return ``values`` as ``kind``; a violation becomes one `ConfigError` that names key, problem and source."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{source}: unknown key {where!r}; known keys are listed in docs/training.md") from None
+        raise ConfigError(f"{source}: {where}: {first['msg']} (got {first.get('input')!r:.120})") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file; unreadable or invalid text becomes a `ConfigError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read configuration: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def to_json(config: Config) -> str:
+    """Serialize a configuration as JSON with sorted keys: equal configurations give equal text."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
