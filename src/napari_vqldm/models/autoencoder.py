@@ -1,0 +1,152 @@
+"""One autoencoder for both families: a KL posterior (`ldm`) or one learned codebook (`vq-ldm`) on the same latent grid.
+
+Fully convolutional, norm-free, anisotropic strides, most work at the latent resolution, sub-pixel decoder.
+Kingma & Welling 2014 (arXiv:1312.6114) for the posterior, van den Oord et al. 2017 (arXiv:1711.00937) for the codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from napari_vqldm.config import AutoencoderConfig, Int3
+from napari_vqldm.errors import ShapeError
+from napari_vqldm.models.blocks import ResidualBlock, SubPixelUp, strided_conv
+from napari_vqldm.quantizers import Quantizer, make_quantizer
+
+LOG_VARIANCE_RANGE = (-20.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the encoder says about a volume, on the latent grid, before normalization and quantization.
+
+    ``mean`` (B, C, d, h, w): posterior mean, or the vectors to be quantized. ``log_variance``: same shape, None for codes.
+    """
+
+    mean: Tensor
+    log_variance: Tensor | None
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw from the posterior with standard normal ``noise`` (Eq. 4 of arXiv:1312.6114); codes have no spread."""
+        if self.log_variance is None:
+            return self.mean
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def kl(self) -> Tensor:
+        """KL divergence to the standard normal, nats per latent element (B, C, d, h, w); zero for codes."""
+        if self.log_variance is None:
+            return torch.zeros_like(self.mean)
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance)
+
+
+class Autoencoder(nn.Module):
+    """Encoder, optional quantizer and decoder.
+
+    Parameters
+    ----------
+    config : AutoencoderConfig
+        Strides (fine to coarse, per axis), widths, numbers of residual blocks, latent channels, quantizer.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.downsampling_factor: Int3 = config.downsampling_factor
+        self.latent_channels = config.latent_channels
+        moments = config.latent_channels * (1 if config.quantizer else 2)
+
+        encoder: list[nn.Module] = []
+        previous = 1
+        for stride, width, blocks in zip(config.strides, config.widths, config.encoder_blocks, strict=True):
+            encoder += [strided_conv(previous, width, stride), *(ResidualBlock(width) for _ in range(blocks))]
+            previous = width
+        encoder += [nn.SiLU(), nn.Conv3d(previous, moments, 3, padding=1)]
+        self.encoder = nn.Sequential(*encoder)
+
+        decoder: list[nn.Module] = [nn.Conv3d(config.latent_channels, previous, 3, padding=1)]
+        for level in reversed(range(len(config.strides))):
+            decoder += [ResidualBlock(config.widths[level]) for _ in range(config.decoder_blocks[level])]
+            is_last = level == 0
+            # The last step writes voxels and needs its neighbours; the others are followed by blocks that mix them.
+            decoder += [
+                nn.SiLU(),
+                SubPixelUp(
+                    config.widths[level],
+                    1 if is_last else config.widths[level - 1],
+                    config.strides[level],
+                    kernel_size=3 if is_last or config.decoder_blocks[level - 1] == 0 else 1,
+                ),
+            ]
+        self.decoder = nn.Sequential(*decoder)
+        self.quantizer: Quantizer | None = (
+            make_quantizer(config.quantizer, config.latent_channels) if config.quantizer else None
+        )
+
+    @property
+    def encoder_halo(self) -> Int3:
+        """Volume voxels (z, y, x) around a block on which its latent depends, rounded up to whole latent voxels."""
+        return self._per_axis(self._encoder_reach)
+
+    @property
+    def decoder_halo(self) -> Int3:
+        """Latent voxels (z, y, x) around a block on which its voxels depend."""
+        return self._per_axis(self._decoder_reach)
+
+    def encode(self, volumes: Tensor) -> Encoding:
+        """Encode (B, 1, D, H, W) in filament units; each axis a multiple of the downsampling factor."""
+        factor = self.downsampling_factor
+        if volumes.ndim != 5 or volumes.shape[1] != 1 or any(n % f for n, f in zip(volumes.shape[2:], factor, strict=True)):
+            raise ShapeError(
+                f"expected volumes (B, 1, D, H, W) with D, H, W multiples of {factor}, got {tuple(volumes.shape)}: pad them first"
+            )
+        moments = self.encoder(volumes)
+        if self.quantizer is not None:
+            return Encoding(moments, None)
+        mean, log_variance = moments.chunk(2, dim=1)
+        return Encoding(mean, log_variance.float().clamp(*LOG_VARIANCE_RANGE))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Decode a latent (B, C, d, h, w), not normalized, to volumes (B, 1, D, H, W) in filament units."""
+        if latent.ndim != 5 or latent.shape[1] != self.latent_channels:
+            raise ShapeError(f"expected a latent (B, {self.latent_channels}, d, h, w), got {tuple(latent.shape)}")
+        volumes: Tensor = self.decoder(latent)
+        return volumes
+
+    def _encoder_reach(self, axis: int) -> int:
+        """Voxels that the receptive field extends beyond the block of one latent voxel: one voxel of each layer's input."""
+        reach, cumulative = 0, 1
+        for stride, blocks in zip(self.config.strides, self.config.encoder_blocks, strict=True):
+            reach += cumulative  # strided convolution
+            cumulative *= stride[axis]
+            reach += 2 * blocks * cumulative
+        reach += cumulative  # last convolution
+        factor = self.downsampling_factor[axis]
+        return -(-reach // factor) * factor
+
+    def _decoder_reach(self, axis: int) -> int:
+        """Latent voxels beyond its own on which a voxel depends."""
+        factor = self.downsampling_factor[axis]
+        reach, cumulative = factor, factor  # counted in volume voxels; first convolution
+        for level in reversed(range(len(self.config.strides))):
+            reach += 2 * self.config.decoder_blocks[level] * cumulative
+            up = self.decoder[self._up_index(level)]
+            reach += cumulative * (int(up.conv.kernel_size[0]) // 2)  # type: ignore[union-attr, operator, index]
+            cumulative //= self.config.strides[level][axis]
+        return -(-reach // factor)
+
+    def _up_index(self, level: int) -> int:
+        index = 1
+        for current in reversed(range(len(self.config.strides))):
+            index += self.config.decoder_blocks[current] + 1
+            if current == level:
+                return index
+            index += 1
+        raise ShapeError(f"expected a level below {len(self.config.strides)}, got {level}")
+
+    @staticmethod
+    def _per_axis(reach: object) -> Int3:
+        z, y, x = (reach(axis) for axis in range(3))  # type: ignore[operator]
+        return z, y, x
