@@ -163,8 +163,8 @@ class ConditionConfig(Config):
 class DenoiserConfig(Config):
     """Convolutional U-Net that predicts from (x_t, t, second time, condition)."""
 
-    channels: tuple[PositiveInt, ...] = (48, 96, 160)
-    blocks: tuple[PositiveInt, ...] = (2, 2, 2)
+    channels: tuple[PositiveInt, ...] = (48, 96, 128)
+    blocks: tuple[PositiveInt, ...] = (1, 2, 2)  # on the way down; one more on the way up
     strides: tuple[Int3, ...] = ((2, 2, 2), (2, 2, 2))
     attention: tuple[bool, ...] = (False, False, True)
     head_channels: PositiveInt = 32

@@ -1,0 +1,156 @@
+"""Samplers: from noise to a latent as one generator each, with one signature. They know the denoiser only as a callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from napari_vqldm.diffusion.process import EpsilonProcess, FlowProcess, Process
+from napari_vqldm.errors import ConfigError
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, C, d, h, w), t (B,)) -> prediction
+
+
+@dataclass(frozen=True)
+class SampleStep:
+    """State after one step: ``latent`` is x at ``t`` (B, C, d, h, w), ``clean_estimate`` the x_0 seen from there."""
+
+    index: int
+    total: int
+    t: float
+    latent: Tensor
+    clean_estimate: Tensor
+
+
+Sampler = Callable[..., Iterator[SampleStep]]
+P = TypeVar("P", bound=Process)
+
+
+def sample_euler(denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None) -> Iterator[SampleStep]:  # noqa: ARG001
+    """Euler steps along the flow from t = 1 to 0 on an even grid."""
+    _require(process, FlowProcess, "euler")
+    x = noise
+    times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64).tolist()
+    for i, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        now = _times(x, t)
+        v = denoise(x, now)
+        clean = process.to_clean(x, v, now)
+        x = x + (following - t) * v
+        yield SampleStep(i + 1, steps, following, x, clean)
+
+
+def sample_heun(denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None) -> Iterator[SampleStep]:  # noqa: ARG001
+    """Heun's second-order steps along the flow (arXiv:2206.00364, Alg. 1, without churn); two evaluations a step, one in the last."""
+    _require(process, FlowProcess, "heun")
+    x = noise
+    times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64).tolist()
+    for i, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        now = _times(x, t)
+        v = denoise(x, now)
+        clean = process.to_clean(x, v, now)
+        ahead = x + (following - t) * v
+        if i < steps - 1:
+            v_ahead = denoise(ahead, _times(x, following))
+            ahead = x + (following - t) * 0.5 * (v + v_ahead)
+        x = ahead
+        yield SampleStep(i + 1, steps, following, x, clean)
+
+
+def sample_ddim(denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None) -> Iterator[SampleStep]:  # noqa: ARG001
+    """DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, Eq. 12) on every (T // steps)-th training step; no clipping."""
+    epsilon = _require(process, EpsilonProcess, "ddim")
+    x = noise
+    numbers = _step_numbers(epsilon, steps)
+    for i, number in enumerate(numbers):
+        now = _times(x, number / epsilon.num_train_timesteps)
+        eps = denoise(x, now)
+        clean = process.to_clean(x, eps, now)
+        abar = _alpha_bar(epsilon, numbers[i + 1] if i + 1 < len(numbers) else -1)
+        x = abar**0.5 * clean + (1 - abar) ** 0.5 * eps
+        yield SampleStep(i + 1, steps, max(number, 0) / epsilon.num_train_timesteps, x, clean)
+
+
+def sample_ddpm(
+    denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: Callable[[], Tensor] | None = None
+) -> Iterator[SampleStep]:
+    """Ancestral sampling (arXiv:2006.11239, Alg. 2) with the posterior variance; ``draw`` returns fresh noise like x."""
+    epsilon = _require(process, EpsilonProcess, "ddpm")
+    if draw is None:
+        raise ConfigError("sampler ddpm adds noise in every step and needs a source of it: pass draw")
+    x = noise
+    numbers = _step_numbers(epsilon, steps)
+    for i, number in enumerate(numbers):
+        now = _times(x, number / epsilon.num_train_timesteps)
+        eps = denoise(x, now)
+        clean = process.to_clean(x, eps, now)
+        abar = _alpha_bar(epsilon, number)
+        abar_next = _alpha_bar(epsilon, numbers[i + 1] if i + 1 < len(numbers) else -1)
+        alpha = abar / abar_next
+        beta = 1 - alpha
+        # Eq. 7: mean of q(x_{t-1} | x_t, x_0)
+        x = (abar_next**0.5 * beta * clean + alpha**0.5 * (1 - abar_next) * x) / (1 - abar)
+        if i + 1 < len(numbers):
+            x = x + (beta * (1 - abar_next) / (1 - abar)) ** 0.5 * draw().to(x)
+        yield SampleStep(i + 1, steps, number / epsilon.num_train_timesteps, x, clean)
+
+
+SAMPLERS: dict[str, Sampler] = {"euler": sample_euler, "heun": sample_heun, "ddim": sample_ddim, "ddpm": sample_ddpm}
+
+
+def run_sampler(
+    name: str, denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: Callable[[], Tensor] | None = None
+) -> Iterator[SampleStep]:
+    """Yield one `SampleStep` per step of the named sampler.
+
+    Parameters
+    ----------
+    name : str
+        ``euler`` or ``heun`` for flow, ``ddim`` or ``ddpm`` for epsilon.
+    denoise : callable
+        ``(x_t, t) -> prediction``.
+    process : Process
+        Path that the denoiser was trained on.
+    noise : Tensor
+        (B, C, d, h, w), standard normal: x at t = 1.
+    steps : int
+        Number of steps, at least 1; for DDPM and DDIM at most the number of training steps.
+    draw : callable, optional
+        Source of fresh noise (DDPM).
+
+    Raises
+    ------
+    ConfigError
+        If the sampler is unknown, does not fit the process, or ``steps`` is out of range.
+    """
+    if name not in SAMPLERS:
+        raise ConfigError(f"unknown sampler {name!r}: expected one of {', '.join(SAMPLERS)}")
+    highest = process.num_train_timesteps if isinstance(process, EpsilonProcess) else 10_000
+    if not 1 <= steps <= highest:
+        raise ConfigError(f"expected 1 to {highest} steps, got {steps}")
+    return SAMPLERS[name](denoise, process, noise, steps, draw)
+
+
+def _step_numbers(process: EpsilonProcess, steps: int) -> list[int]:
+    """Training steps visited, noisiest first, "leading" spacing as in MONAI: 0, T/steps, 2 T/steps, ..."""
+    ratio = process.num_train_timesteps // steps
+    return [i * ratio for i in reversed(range(steps))]
+
+
+def _alpha_bar(process: EpsilonProcess, number: int) -> float:
+    """abar of a step; 1 for the clean end (number -1)."""
+    return float(process.alphas_cumprod[number]) if number >= 0 else 1.0
+
+
+def _times(x: Tensor, t: float) -> Tensor:
+    return torch.full((len(x),), t, device=x.device, dtype=torch.float32)
+
+
+def _require(process: Process, kind: type[P], sampler: str) -> P:
+    if not isinstance(process, kind):
+        other = "flow" if kind is FlowProcess else "epsilon"
+        raise ConfigError(f"sampler {sampler!r} needs a model trained with objective {other!r}: use one of its samplers")
+    return process
