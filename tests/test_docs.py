@@ -1,0 +1,149 @@
+"""The documentation is executed: Python blocks run, command lines are parsed by the program that they call."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from napari_vqldm.cli.app import app
+from napari_vqldm.config import validate
+from napari_vqldm.training.config import find_config, parse_train_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->\s*\Z")
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of one page."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    is_run: bool
+
+    @property
+    def where(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            page,
+            text.count("\n", 0, match.start()) + 1,
+            match["language"],
+            match["code"],
+            NOT_RUN.search(text[: match.start()]) is None,
+        )
+        for match in BLOCK.finditer(text)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+PYTHON_PAGES = sorted({b.page for b in BLOCKS if b.language == "python" and b.is_run})
+COMMANDS = [
+    pytest.param(shlex.split(line, comments=True), id=f"{block.where} {line[:40]}")
+    for block in BLOCKS
+    if block.language == "bash" and block.is_run
+    for line in block.code.replace("\\\n", " ").splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+def relative(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=relative)
+def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+    """The blocks of a page are one program, run in an empty folder."""
+    blocks = [block for block in BLOCKS if block.page == page and block.language == "python" and block.is_run]
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(f"# {block.where}\n{block.code}" for block in blocks), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={**os.environ},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_command_lines_parse(words: list[str]) -> None:
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        assert [target for target in words[1:] if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+    elif words[0] == "napari-vqldm" and words[1] == "train":
+        check_training(words[2:])
+    elif words[:2] == ["python", "training/train.py"]:
+        assert (ROOT / "training/train.py").is_file()
+        check_training(words[2:])
+    else:
+        assert words[0] == "napari-vqldm", (
+            f"{words[0]}: not a command that this test can check; mark the block as not run"
+        )
+        parse(words[1:])
+
+
+def parse(words: list[str]) -> None:
+    """Parse like the program does, up to the point where it would start to work."""
+    group: Any = typer.main.get_command(app)
+    if words == ["--help"]:
+        return
+    assert words[0] in group.commands, f"no verb {words[0]!r}"
+    command = group.commands[words[0]]
+    with command.make_context(words[0], list(words[1:]), parent=group.context_class(group)) as context:
+        assert context.params
+
+
+def check_training(words: list[str]) -> None:
+    from napari_vqldm.training.__main__ import make_parser
+
+    make_parser().parse_args(words)
+
+
+def test_toml_blocks_are_valid_training_configurations() -> None:
+    blocks = [block for block in BLOCKS if block.language == "toml" and block.is_run]
+    assert blocks
+    for block in blocks:
+        assert parse_train_config(tomllib.loads(block.code), block.where).model is not None
+
+
+def test_links_of_the_readmes_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_readmes_say_the_same() -> None:
+    """Both languages show the same commands, code and links."""
+    english, chinese = (blocks_of(ROOT / name) for name in ("README.md", "README.zh.md"))
+    bare = [[re.sub(r"\s*#.*", "", block.code) for block in blocks] for blocks in (english, chinese)]
+    assert bare[0] == bare[1]
+
+
+def test_documentation_names_no_machine() -> None:
+    """No path of a developer's machine in the committed text."""
+    pages = [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "Makefile"]
+    found = [
+        relative(page) for page in pages if re.search(r"/(home|root|Users|work)/\w", page.read_text(encoding="utf-8"))
+    ]
+    assert found == []
