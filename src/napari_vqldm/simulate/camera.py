@@ -1,0 +1,101 @@
+"""Detection: blur, photons, quantum efficiency, read noise, gain and offset, and the way back to filament units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_vqldm.config import CameraConfig, Float3
+from napari_vqldm.errors import ShapeError
+
+
+def blur(volumes: Tensor, sigma_um: float, voxel_size_um: Float3) -> Tensor:
+    """Blur (B, 1, D, H, W) with an isotropic Gaussian; faces are continued by their own voxels."""
+    if volumes.dim() != 5 or volumes.shape[1] != 1:
+        raise ShapeError(f"expected volumes (B, 1, D, H, W), got {tuple(volumes.shape)}")
+    for axis, size in enumerate(voxel_size_um):
+        sigma = sigma_um / size
+        radius = int(4.0 * sigma + 0.5)
+        if radius < 1:
+            continue
+        x = torch.arange(-radius, radius + 1, dtype=volumes.dtype, device=volumes.device)
+        kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+        shape = [1] * 5
+        shape[2 + axis] = -1
+        pad = [0] * 6
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = radius
+        volumes = F.conv3d(F.pad(volumes, pad, mode="replicate"), (kernel / kernel.sum()).reshape(shape))
+    return volumes
+
+
+def render_camera(clean: Tensor, camera: CameraConfig, voxel_size_um: Float3, seeds: Sequence[int]) -> Tensor:
+    """Record noise-free volumes with a camera.
+
+    Parameters
+    ----------
+    clean : Tensor
+        (B, 1, D, H, W), filament units.
+    camera : CameraConfig
+        Detector; ``photons`` are those of the peak of one filament.
+    voxel_size_um : tuple of float
+        (z, y, x); only the extra blur needs it.
+    seeds : sequence of int
+        One per volume. The noise is drawn on the CPU, so it is the same in every batch and for every device.
+
+    Returns
+    -------
+    Tensor
+        float32 camera counts (ADU), (B, 1, D, H, W): offset + electrons / gain, electrons = Poisson(QE photons) + read
+        noise.
+    """
+    if len(seeds) != clean.shape[0]:
+        raise ShapeError(f"expected one seed per volume, got {len(seeds)} seeds for {clean.shape[0]} volumes")
+    expected = blur(clean, camera.blur_um, voxel_size_um)
+    rate = ((expected + camera.background) * (camera.photons * camera.quantum_efficiency)).clamp(min=0.0).float().cpu()
+    recorded = torch.empty_like(rate)
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        electrons = torch.poisson(rate[i], generator=generator)
+        electrons += torch.randn(electrons.shape, generator=generator) * camera.read_noise_e
+        recorded[i] = camera.offset_adu + electrons / camera.gain_e_per_adu
+    return recorded.to(clean.device)
+
+
+def camera_in_filament_units(adu: Tensor, camera: CameraConfig) -> Tensor:
+    """Turn camera counts back into filament units: background 0, peak of one filament 1 on average."""
+    electrons = (adu - camera.offset_adu) * camera.gain_e_per_adu
+    return electrons / (camera.quantum_efficiency * camera.photons) - camera.background
+
+
+def noisy_in_filament_units(
+    clean: Tensor, photons: Tensor, background: Tensor, camera: CameraConfig, generator: torch.Generator
+) -> Tensor:
+    """Record and convert back in one go, with one generator for the whole batch, on the device of ``clean``.
+
+    Parameters
+    ----------
+    clean : Tensor
+        (B, 1, D, H, W), filament units.
+    photons, background : Tensor
+        (B,): photons at the peak of one filament, background in filament units; they replace those of ``camera``.
+    camera : CameraConfig
+        Quantum efficiency and read noise; the extra blur is not applied here.
+    generator : torch.Generator
+        On the device of ``clean``.
+
+    Returns
+    -------
+    Tensor
+        float32 like ``clean``.
+    """
+    shape = (-1, 1, 1, 1, 1)
+    electrons_per_unit = photons.to(clean).reshape(shape) * camera.quantum_efficiency
+    haze = background.to(clean).reshape(shape)
+    electrons = torch.poisson((clean + haze).clamp(min=0.0) * electrons_per_unit, generator=generator)
+    if camera.read_noise_e > 0:
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
+        electrons = electrons + noise * camera.read_noise_e
+    return electrons / electrons_per_unit - haze

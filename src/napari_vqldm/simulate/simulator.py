@@ -1,0 +1,210 @@
+"""`Simulator`: volume ``index`` of ``seed`` as a pure function of the configuration, whatever the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_vqldm.config import ORGANISATIONS, Float3, Int3, Organisation, SimulationConfig
+from napari_vqldm.simulate.camera import camera_in_filament_units, render_camera
+from napari_vqldm.simulate.draws import CAMERA, GEOMETRY, PARAMETERS, generator_for, integer_seed, log_uniform, uniform
+from napari_vqldm.simulate.filaments import FloatArray, clip
+from napari_vqldm.simulate.optics import WIDTH_STEP, line_width_um, reach_um
+from napari_vqldm.simulate.render import Renderer
+from napari_vqldm.simulate.scenes import Surroundings, populate
+
+
+@dataclass(frozen=True)
+class SampleParameters:
+    """What one simulated volume was made from; lengths in um.
+
+    ``length_density_um_per_um3`` is exact: centre line inside the volume over its extent. ``psf_width_um`` is the
+    lateral full width at half maximum of an in-plane line. ``photons`` and ``background`` speak of the
+    peak of one filament.
+    """
+
+    seed: int
+    index: int
+    organisation: Organisation
+    length_density_um_per_um3: float
+    persistence_length_um: float
+    mean_contour_length_um: float
+    out_of_plane: float
+    psf_width_um: float
+    psf_width_factor: float
+    voxel_size_um: Float3
+    photons: float
+    background: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all parameters as JSON-compatible values."""
+        values = asdict(self)
+        values["voxel_size_um"] = list(self.voxel_size_um)
+        return values
+
+    def condition_values(self) -> dict[str, float | str]:
+        """Return what a conditioned model is told about the volume."""
+        return {
+            "length_density_um_per_um3": self.length_density_um_per_um3,
+            "persistence_length_um": self.persistence_length_um,
+            "psf_width_um": self.psf_width_um,
+            "voxel_size_z_um": self.voxel_size_um[0],
+            "voxel_size_xy_um": self.voxel_size_um[1],
+            "organisation": self.organisation,
+        }
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Filaments of one volume, in um relative to its corner (z, y, x); they may reach beyond it."""
+
+    parameters: SampleParameters
+    filaments: list[FloatArray]
+    brightness: FloatArray  # (filaments,)
+    extent_um: FloatArray  # (3,)
+
+    def centre_lines(self) -> list[FloatArray]:
+        """Return the pieces (n, 3) of the filaments inside the volume; their length is the exact length density."""
+        low = np.zeros(3)
+        return [piece for line in self.filaments for piece in clip(line, low, self.extent_um)]
+
+
+@dataclass(frozen=True)
+class SimulatedBatch:
+    """Simulated volumes in filament units: background 0, peak of one filament 1.
+
+    Attributes
+    ----------
+    clean : Tensor
+        float32 (B, 1, D, H, W), the noise-free expectation.
+    noisy : Tensor or None
+        The same recorded by the camera, in the same units.
+    centre_lines : list of list of ndarray
+        Per volume the pieces (n, 3) inside it, um (z, y, x) relative to its corner; the centre of voxel i is at
+        (i + 0.5) times the voxel size.
+    parameters : list of SampleParameters
+        One per volume.
+    """
+
+    clean: Tensor
+    noisy: Tensor | None
+    centre_lines: list[list[FloatArray]]
+    parameters: list[SampleParameters]
+
+
+class Simulator:
+    """Draws microtubule scenes from a distribution and images them.
+
+    Scenes are drawn on the CPU, images are made on ``device``. On the CPU a volume has the same bits in every batch.
+
+    Parameters
+    ----------
+    config : SimulationConfig
+        Distribution of scenes, optics and camera.
+    device : str or torch.device
+        Where the images are made.
+    """
+
+    def __init__(self, config: SimulationConfig, device: str | torch.device = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        largest = config.psf_width_factor[1]
+        smallest_voxel = [size / (1.0 + config.voxel_size_jitter) for size in config.voxel_size_um]
+        z, y, x = (
+            int(np.ceil(reach / size))
+            for reach, size in zip(reach_um(config.optics, largest), smallest_voxel, strict=True)
+        )
+        self.margin: Int3 = (z, y, x)
+        self._renderer = Renderer(config.shape, config.optics, self.margin, self.device)
+
+    def draw_parameters(self, seed: int, index: int) -> SampleParameters:
+        """Draw the parameters of volume ``index`` of ``seed``."""
+        config = self.config
+        rng = generator_for(seed, index, PARAMETERS)
+        weights = np.array([config.organisation.get(name, 0.0) for name in ORGANISATIONS])
+        organisation = ORGANISATIONS[int(rng.choice(len(ORGANISATIONS), p=weights / weights.sum()))]
+        stretch = 1.0 + config.voxel_size_jitter
+        z_factor, xy_factor = log_uniform(rng, (1 / stretch, stretch)), log_uniform(rng, (1 / stretch, stretch))
+        z, y, x = config.voxel_size_um
+        factor = max(1, round(uniform(rng, config.psf_width_factor) / WIDTH_STEP)) * WIDTH_STEP
+        return SampleParameters(
+            seed=seed,
+            index=index,
+            organisation=organisation,
+            length_density_um_per_um3=log_uniform(rng, config.length_density_um_per_um3),
+            persistence_length_um=log_uniform(rng, config.persistence_length_um),
+            mean_contour_length_um=uniform(rng, config.mean_contour_length_um),
+            out_of_plane=uniform(rng, config.out_of_plane),
+            psf_width_um=line_width_um(config.optics, factor)[0],
+            psf_width_factor=factor,
+            voxel_size_um=(z * z_factor, y * xy_factor, x * xy_factor),
+            photons=log_uniform(rng, config.photons),
+            background=uniform(rng, config.background),
+        )
+
+    def scene(self, seed: int, index: int) -> Scene:
+        """Draw the filaments of volume ``index`` of ``seed`` (CPU only, no image)."""
+        parameters = self.draw_parameters(seed, index)
+        rng = generator_for(seed, index, GEOMETRY)
+        voxel = np.asarray(parameters.voxel_size_um)
+        extent = np.asarray(self.config.shape) * voxel
+        around = Surroundings(
+            extent=extent,
+            reach=np.asarray(self.margin) * voxel,
+            persistence_length_um=parameters.persistence_length_um,
+            mean_contour_length_um=parameters.mean_contour_length_um,
+            out_of_plane=max(parameters.out_of_plane, 0.02),
+        )
+        length = parameters.length_density_um_per_um3 * float(extent.prod())
+        filaments = populate(parameters.organisation, around, length, rng)
+        spread = float(np.sqrt(np.log1p(self.config.brightness_cv**2)))  # log-normal with mean 1
+        brightness = np.exp(spread * rng.standard_normal(len(filaments)) - 0.5 * spread**2)
+        return Scene(parameters, filaments, brightness, extent)
+
+    def render(self, scenes: Sequence[Scene], *, noisy: bool = True) -> SimulatedBatch:
+        """Image scenes that were drawn before, perhaps in other processes."""
+        images = []
+        for scene in scenes:
+            p = scene.parameters
+            brightness = scene.brightness.tolist()
+            images.append(self._renderer.render(scene.filaments, brightness, p.voxel_size_um, p.psf_width_factor))
+        clean = torch.stack(images)[:, None] if images else torch.empty((0, 1, *self.config.shape), device=self.device)
+        return SimulatedBatch(
+            clean=clean,
+            noisy=self._record(clean, scenes) if noisy else None,
+            centre_lines=[scene.centre_lines() for scene in scenes],
+            parameters=[scene.parameters for scene in scenes],
+        )
+
+    def _record(self, clean: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        recorded = torch.empty_like(clean)
+        for i, scene in enumerate(scenes):
+            p = scene.parameters
+            camera = self.config.camera.model_copy(update={"photons": p.photons, "background": p.background})
+            adu = render_camera(clean[i : i + 1], camera, p.voxel_size_um, [integer_seed(p.seed, p.index, CAMERA)])
+            recorded[i] = camera_in_filament_units(adu, camera)[0]
+        return recorded
+
+    def sample(self, seed: int, indices: Sequence[int], *, noisy: bool = True) -> SimulatedBatch:
+        """Simulate volumes.
+
+        Parameters
+        ----------
+        seed : int
+            Names a data set; 0 or more.
+        indices : sequence of int
+            Which of its volumes.
+        noisy : bool
+            Record them with the camera of the configuration, with the photons and background drawn per volume.
+
+        Returns
+        -------
+        SimulatedBatch
+            One volume per index, in order.
+        """
+        return self.render([self.scene(seed, index) for index in indices], noisy=noisy)
