@@ -16,8 +16,7 @@ import pytest
 import typer
 
 from napari_vqldm.cli.app import app
-from napari_vqldm.config import validate
-from napari_vqldm.training.config import find_config, parse_train_config
+from napari_vqldm.training.config import parse_train_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
