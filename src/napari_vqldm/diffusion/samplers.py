@@ -61,7 +61,7 @@ def sample_heun(denoise: Denoise, process: Process, noise: Tensor, steps: int, d
 
 
 def sample_ddim(denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None) -> Iterator[SampleStep]:  # noqa: ARG001
-    """DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, Eq. 12) on every (T // steps)-th training step; no clipping."""
+    """DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, Eq. 12) on an even grid of training steps; no clipping."""
     epsilon = _require(process, EpsilonProcess, "ddim")
     x = noise
     numbers = _step_numbers(epsilon, steps)
@@ -71,7 +71,7 @@ def sample_ddim(denoise: Denoise, process: Process, noise: Tensor, steps: int, d
         clean = process.to_clean(x, eps, now)
         abar = _alpha_bar(epsilon, numbers[i + 1] if i + 1 < len(numbers) else -1)
         x = abar**0.5 * clean + (1 - abar) ** 0.5 * eps
-        yield SampleStep(i + 1, steps, max(number, 0) / epsilon.num_train_timesteps, x, clean)
+        yield SampleStep(i + 1, steps, _time_after(epsilon, numbers, i), x, clean)
 
 
 def sample_ddpm(
@@ -95,7 +95,7 @@ def sample_ddpm(
         x = (abar_next**0.5 * beta * clean + alpha**0.5 * (1 - abar_next) * x) / (1 - abar)
         if i + 1 < len(numbers):
             x = x + (beta * (1 - abar_next) / (1 - abar)) ** 0.5 * draw().to(x)
-        yield SampleStep(i + 1, steps, number / epsilon.num_train_timesteps, x, clean)
+        yield SampleStep(i + 1, steps, _time_after(epsilon, numbers, i), x, clean)
 
 
 SAMPLERS: dict[str, Sampler] = {"euler": sample_euler, "heun": sample_heun, "ddim": sample_ddim, "ddpm": sample_ddpm}
@@ -135,14 +135,24 @@ def run_sampler(
 
 
 def _step_numbers(process: EpsilonProcess, steps: int) -> list[int]:
-    """Training steps visited, noisiest first, "leading" spacing as in MONAI: 0, T/steps, 2 T/steps, ..."""
-    ratio = process.num_train_timesteps // steps
-    return [i * ratio for i in reversed(range(steps))]
+    """Training steps visited, evenly from T-1 down to 0, both included, so that sampling starts at full noise.
+
+    The same grid as MONAI's; each update goes to the next number of the grid, where MONAI 1.6.1 goes to number - T // steps,
+    which leaves its own grid unless steps equals T.
+    """
+    if steps == 1:
+        return [process.num_train_timesteps - 1]
+    return [int(n) for n in torch.linspace(process.num_train_timesteps - 1, 0, steps).round().long().tolist()]
 
 
 def _alpha_bar(process: EpsilonProcess, number: int) -> float:
     """abar of a step; 1 for the clean end (number -1)."""
     return float(process.alphas_cumprod[number]) if number >= 0 else 1.0
+
+
+def _time_after(process: EpsilonProcess, numbers: list[int], index: int) -> float:
+    """Time that step ``index`` leads to; 0 after the last."""
+    return numbers[index + 1] / process.num_train_timesteps if index + 1 < len(numbers) else 0.0
 
 
 def _times(x: Tensor, t: float) -> Tensor:

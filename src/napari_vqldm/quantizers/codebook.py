@@ -7,6 +7,7 @@ coding a volume never does, whatever the mode of the module.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -109,7 +110,9 @@ class CodebookQuantizer(Quantizer):
         start = start + 0.01 * spread * torch.randn(start.shape, generator=generator)
         centroids = start
         if len(vectors) > size:
-            found, _ = kmeans2(vectors.double().numpy(), start.double().numpy(), iter=KMEANS_ITERATIONS, minit="matrix")
+            with warnings.catch_warnings():  # an empty cluster keeps its start, which is a vector too: no trouble
+                warnings.filterwarnings("ignore", message="One of the clusters is empty")
+                found, _ = kmeans2(vectors.double().numpy(), start.double().numpy(), iter=KMEANS_ITERATIONS, minit="matrix")
             centroids = torch.as_tensor(found, dtype=torch.float32)
         self._replace(torch.arange(size), centroids)
 
