@@ -1,0 +1,218 @@
+"""Encode and decode volumes of any size, in tiles that give the same result as the whole: shared by every verb.
+
+The networks compute nothing over the tile, so a tile with a halo as wide as the receptive field sees all that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from napari_vqldm.config import Int3
+from napari_vqldm.errors import ConfigError, ShapeError
+from napari_vqldm.latent import LatentSpace
+from napari_vqldm.tiles import plan_tiles
+
+Precision = Literal["fp32", "bf16"]
+
+# Volume voxels that go through a network at once, halo included: about 0.5 GiB with the bundled models.
+MAX_VOXELS = 2**21
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Result of `encode_volume`, on the CPU.
+
+    Attributes
+    ----------
+    latent : Tensor
+        (1, C, d, h, w), standardised; for codes the quantized vectors.
+    margin : Tensor or None
+        (1, d, h, w): how much nearer the chosen code is than the second best; a tie at 0. None for ``ldm``.
+    """
+
+    latent: Tensor
+    margin: Tensor | None
+
+
+@dataclass(frozen=True)
+class EncodeStep:
+    """One tile is encoded; the last step carries the whole result."""
+
+    index: int
+    total: int
+    result: Coding | None
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """One tile is decoded; the last step carries the whole volume (1, 1, D, H, W), float32 on the CPU."""
+
+    index: int
+    total: int
+    result: Tensor | None
+
+
+def encode_volume(
+    space: LatentSpace, volume: Tensor, *, tile: Int3 | None = None, max_voxels: int = MAX_VOXELS
+) -> Iterator[EncodeStep]:
+    """Encode one volume tile by tile.
+
+    Parameters
+    ----------
+    space : LatentSpace
+        Autoencoder and latent statistics.
+    volume : Tensor
+        (1, 1, D, H, W), filament units; each axis a multiple of the downsampling factor.
+    tile : tuple of int, optional
+        Volume voxels (z, y, x) per tile without its halo. None: as large as ``max_voxels`` allows.
+    max_voxels : int
+        Volume voxels at once, halo included.
+
+    Yields
+    ------
+    EncodeStep
+        One per tile.
+
+    Raises
+    ------
+    ShapeError
+        If ``volume`` has another shape.
+    """
+    if volume.ndim != 5 or tuple(volume.shape[:2]) != (1, 1):
+        raise ShapeError(f"expected one volume (1, 1, D, H, W), got {tuple(volume.shape)}")
+    autoencoder = space.autoencoder
+    factor, halo = autoencoder.downsampling_factor, autoencoder.encoder_halo
+    shape = _grid(volume)
+    tiles = plan_tiles(shape, tile or choose_tile(shape, factor, halo, max_voxels), halo, factor)
+    grid = tuple(n // f for n, f in zip(shape, factor, strict=True))
+    latent = torch.empty(1, autoencoder.latent_channels, *grid)
+    margin = None if autoencoder.quantizer is None else torch.empty(1, *grid)
+    for index, part in enumerate(tiles):
+        with exact_math(device_of(space), "fp32"):
+            block = volume[(..., *part.read)].to(device_of(space), torch.float32)
+            coded = encode_block(space, block)
+        keep, write = _divide(part.keep, factor), _divide(part.write, factor)
+        latent[(..., *write)] = coded.latent[(..., *keep)].float().cpu()
+        if margin is not None and coded.margin is not None:
+            margin[(..., *write)] = coded.margin[(..., *keep)].float().cpu()
+        is_last = index == len(tiles) - 1
+        yield EncodeStep(index, len(tiles), Coding(latent, margin) if is_last else None)
+
+
+def encode_block(space: LatentSpace, volumes: Tensor) -> Coding:
+    """Encode volumes (B, 1, D, H, W) at once, on the device of ``space``, with the margins of their codes."""
+    quantizer = space.autoencoder.quantizer
+    encoding = space.autoencoder.encode(volumes)  # once for both: latent_of(encode) is what `LatentSpace.encode` does
+    return Coding(space.latent_of(encoding), None if quantizer is None else quantizer.margin(encoding.mean.float()))
+
+
+def decode_latent(
+    space: LatentSpace,
+    latent: Tensor,
+    *,
+    requantize: bool = False,
+    tile: Int3 | None = None,
+    max_voxels: int = MAX_VOXELS,
+    precision: Precision = "fp32",
+) -> Iterator[DecodeStep]:
+    """Decode one latent tile by tile.
+
+    Parameters
+    ----------
+    space : LatentSpace
+        Autoencoder and latent statistics.
+    latent : Tensor
+        (1, C, d, h, w), standardised.
+    requantize : bool
+        Replace every vector by its nearest code first; ``vq-ldm`` only.
+    tile : tuple of int, optional
+        Latent voxels (z, y, x) per tile without its halo. None: as large as ``max_voxels`` allows.
+    max_voxels : int
+        Volume voxels at once, halo included.
+    precision : str
+        ``"fp32"``, or ``"bf16"`` for speed: tiles then agree to about 1e-2 only.
+
+    Yields
+    ------
+    DecodeStep
+        One per tile.
+
+    Raises
+    ------
+    ShapeError
+        If ``latent`` has another shape.
+    """
+    channels = space.autoencoder.latent_channels
+    if latent.ndim != 5 or tuple(latent.shape[:2]) != (1, channels):
+        raise ShapeError(f"expected one latent (1, {channels}, d, h, w), got {tuple(latent.shape)}")
+    factor, halo = space.autoencoder.downsampling_factor, space.autoencoder.decoder_halo
+    grid = _grid(latent)
+    max_cells = max(1, max_voxels // (factor[0] * factor[1] * factor[2]))
+    tiles = plan_tiles(grid, tile or choose_tile(grid, (1, 1, 1), halo, max_cells), halo)
+    volume = torch.empty(1, 1, *(n * f for n, f in zip(grid, factor, strict=True)))
+    for index, part in enumerate(tiles):
+        with exact_math(device_of(space), "fp32"):
+            block = latent[(..., *part.read)].to(device_of(space), torch.float32)
+            if requantize and space.family == "vq-ldm":
+                block = space.snap(block)  # always in float32: close codes tie in half precision
+        with exact_math(device_of(space), precision):
+            decoded = space.decode(block)
+        volume[(..., *_times(part.write, factor))] = decoded[(..., *_times(part.keep, factor))].float().cpu()
+        yield DecodeStep(index, len(tiles), volume if index == len(tiles) - 1 else None)
+
+
+def choose_tile(shape: Int3, multiple: Int3, halo: Int3, max_voxels: int) -> Int3:
+    """Return the largest tile (z, y, x) below ``max_voxels`` with its halo: the longest axis is halved in turn."""
+    tile = list(shape)
+
+    def with_halo() -> int:
+        z, y, x = (min(n, t + 2 * h) for n, t, h in zip(shape, tile, halo, strict=True))
+        return z * y * x
+
+    while with_halo() > max_voxels and any(t > m for t, m in zip(tile, multiple, strict=True)):
+        axis = max(range(3), key=lambda a: tile[a] / multiple[a])
+        tile[axis] = -(-tile[axis] // (2 * multiple[axis])) * multiple[axis]
+    return tile[0], tile[1], tile[2]
+
+
+@contextmanager
+def exact_math(device: torch.device, precision: Precision) -> Iterator[None]:
+    """No gradients; true float32 convolutions (no TF32, no search for kernels) or autocast to bfloat16.
+
+    Never held across a ``yield`` of a generator: the settings belong to the thread, not to the generator.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"expected precision fp32 or bf16, got {precision!r}")
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        if precision == "bf16":
+            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+        elif device.type == "cuda":
+            stack.enter_context(
+                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+            )
+        yield
+
+
+def device_of(space: LatentSpace) -> torch.device:
+    """Return the device on which a latent space computes."""
+    return next(space.autoencoder.parameters()).device
+
+
+def _grid(tensor: Tensor) -> Int3:
+    z, y, x = tensor.shape[2:]
+    return z, y, x
+
+
+def _divide(block: tuple[slice, slice, slice], factor: Int3) -> tuple[slice, ...]:
+    return tuple(slice(s.start // f, s.stop // f) for s, f in zip(block, factor, strict=True))
+
+
+def _times(block: tuple[slice, slice, slice], factor: Int3) -> tuple[slice, ...]:
+    return tuple(slice(s.start * f, s.stop * f) for s, f in zip(block, factor, strict=True))

@@ -1,0 +1,284 @@
+"""Generate volumes: noise to latent to volume, and through a camera if one is asked for.
+
+A model returns the noise-free expectation in units of one filament's peak. Photons, read noise and offset belong to the
+camera, which renders after sampling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_vqldm.checkpoint import Model
+from napari_vqldm.coding import Precision, decode_latent, exact_math
+from napari_vqldm.conditions import Conditions, check_conditions, draw_conditions
+from napari_vqldm.config import CameraConfig, Int3
+from napari_vqldm.diffusion import SAMPLERS, SampleStep
+from napari_vqldm.errors import CheckpointError, ConfigError, ShapeError
+from napari_vqldm.files.provenance import make_provenance
+from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.sampling import initial_noise, sample_latents
+from napari_vqldm.simulate import render_camera
+from napari_vqldm.simulate.draws import integer_seed
+from napari_vqldm.volume import Volume
+
+_CAMERA_STREAM = 3  # camera noise of generated volumes; 0 to 2 are the simulator's own
+_GPU_BATCH = 8
+
+
+@dataclass(frozen=True)
+class GenerationStep:
+    """Progress of `generate_steps`.
+
+    Attributes
+    ----------
+    index, total : int
+        This step (from 0) of all denoising steps and decodings of the request.
+    volume_index : int
+        Index, within the seed, of the first volume that this step works on.
+    preview : ndarray or None
+        (C, d, h, w), standardised estimate of that volume's clean latent; None once it is decoded.
+    volumes : list of Volume or None
+        Finished by this step.
+    """
+
+    index: int
+    total: int
+    volume_index: int
+    preview: npt.NDArray[np.float32] | None
+    volumes: list[Volume] | None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one volume is made from: identity, initial noise (C, d, h, w), conditions."""
+
+    seed: int
+    index: int
+    noise: Tensor
+    conditions: Conditions
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A checked request: how to sample, and what to do with the result."""
+
+    shape: Int3
+    steps: int
+    sampler: str
+    guidance_scale: float
+    camera: CameraConfig | None
+    precision: Precision
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request as JSON-compatible values for provenance."""
+        camera = None if self.camera is None else self.camera.model_dump(mode="json")
+        return {"steps": self.steps, "sampler": self.sampler, "guidance_scale": self.guidance_scale, "camera": camera,
+                "precision": self.precision}
+
+
+def generate(
+    model: Model,
+    count: int = 1,
+    shape: Int3 | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    sampler: str | None = None,
+    condition: Mapping[str, float | str] | None = None,
+    guidance_scale: float = 1.0,
+    camera: CameraConfig | None = None,
+    batch: int | None = None,
+    start: int = 0,
+    precision: Precision = "fp32",
+) -> list[Volume]:
+    """Generate volumes.
+
+    Volume ``i`` of a seed has the same initial noise and conditions whatever the batch, the count or the start.
+
+    Parameters
+    ----------
+    model : Model
+        From `load`; needs a denoiser.
+    count : int
+        How many volumes.
+    shape : tuple of int, optional
+        Voxels (Z, Y, X); the center of the trained window is returned when smaller. None: the window.
+    seed : int
+        0 or more.
+    steps, sampler : optional
+        Number of steps and ``euler``, ``heun`` (flow), ``ddim``, ``ddpm`` (epsilon). None: the checkpoint's.
+    condition : mapping, optional
+        Name to value; see `allowed_conditions`. The others are drawn per volume from the training distribution.
+    guidance_scale : float
+        1 is no guidance.
+    camera : CameraConfig, optional
+        Record the volumes with it: camera counts. None: the noise-free expectation, 1 = peak of one filament.
+    batch : int, optional
+        Volumes at once. None: 1 on the CPU, 8 on a GPU.
+    start : int
+        Index of the first volume.
+    precision : str
+        ``"fp32"`` or ``"bf16"``.
+
+    Returns
+    -------
+    list of Volume
+        With the voxel size of their condition and full provenance.
+
+    Raises
+    ------
+    ShapeError
+        If ``shape`` is larger than the trained window or has an axis below 2.
+    ConditionError
+        If a condition is unknown or outside its trained range.
+    ConfigError
+        If another argument is out of range, or a camera is asked of a model that learned noisy stacks.
+    CheckpointError
+        If the model has no denoiser.
+    """
+    request = generate_steps(model, count, shape, seed, steps, sampler, condition, guidance_scale, camera, batch, start,
+                             precision)
+    return [volume for step in request for volume in step.volumes or ()]
+
+
+def generate_steps(
+    model: Model,
+    count: int = 1,
+    shape: Int3 | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    sampler: str | None = None,
+    condition: Mapping[str, float | str] | None = None,
+    guidance_scale: float = 1.0,
+    camera: CameraConfig | None = None,
+    batch: int | None = None,
+    start: int = 0,
+    precision: Precision = "fp32",
+) -> Iterator[GenerationStep]:
+    """Stepwise twin of `generate`: yields after every denoising step and every volume; close it to cancel.
+
+    The request is checked before the first step.
+    """
+    if count < 1 or start < 0 or seed < 0 or (batch is not None and batch < 1):
+        raise ConfigError(f"expected count and batch of 1 or more, seed and start of 0 or more, got count {count}, "
+                          f"batch {batch}, seed {seed}, start {start}")
+    sampling = plan_sampling(model, shape, steps, sampler, guidance_scale, camera, precision)
+    given = check_conditions(model.config, condition)
+    size = batch or (1 if model.device.type == "cpu" else _GPU_BATCH)
+    indices = range(start, start + count)
+    batches = [indices[i : i + size] for i in range(0, count, size)]
+    return _generate(model, sampling, seed, batches, given)
+
+
+def plan_sampling(
+    model: Model, shape: Int3 | None, steps: int | None, sampler: str | None, guidance_scale: float,
+    camera: CameraConfig | None, precision: Precision,
+) -> Sampling:
+    """Check a request against the model and fill in the checkpoint's defaults; errors as in `generate`."""
+    denoiser_of(model)
+    config, window = model.config, model.config.window
+    shape = window if shape is None else shape
+    if len(shape) != 3 or any(not 2 <= n <= w for n, w in zip(shape, window, strict=True)):
+        raise ShapeError(f"expected a shape from (2, 2, 2) to the trained window {window}, got {tuple(shape)}: "
+                         "generate several volumes instead of a larger one")
+    if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+        raise ConfigError(f"expected a guidance_scale of 0 or more, got {guidance_scale}")
+    if camera is not None and config.target == "input":
+        raise ConfigError(f"model {model.name} learned noisy stacks, so its volumes hold camera noise already: "
+                          "generate without a camera")
+    steps = config.diffusion.steps if steps is None else steps
+    sampler = config.diffusion.sampler if sampler is None else sampler
+    fitting = ("euler", "heun") if config.diffusion.objective == "flow" else ("ddim", "ddpm")
+    highest = 10_000 if config.diffusion.objective == "flow" else config.diffusion.num_train_timesteps
+    if sampler not in SAMPLERS or sampler not in fitting:
+        raise ConfigError(f"sampler {sampler!r} does not fit this model: use {' or '.join(fitting)}")
+    if not 1 <= steps <= highest:
+        raise ConfigError(f"expected 1 to {highest} steps, got {steps}")
+    return Sampling(shape, steps, sampler, float(guidance_scale), camera, precision)
+
+
+def draw_start(model: Model, seed: int, index: int, given: Mapping[str, float | str] | None = None) -> Start:
+    """Return the initial noise and the conditions of volume ``index`` of ``seed``; both depend on nothing else."""
+    grid = model.space.grid(model.config.window)
+    noise = initial_noise(seed, index, (model.space.autoencoder.latent_channels, *grid))
+    return Start(seed, index, noise, draw_conditions(model.config, seed, index, given))
+
+
+def sample_starts(model: Model, starts: Sequence[Start], sampling: Sampling) -> Iterator[SampleStep]:
+    """Walk from the noise of one batch of volumes to their latents."""
+    noise = torch.stack([start.noise for start in starts]).to(model.device)
+    vectors = [start.conditions.vector for start in starts if start.conditions.vector is not None]
+    steps = sample_latents(
+        denoiser_of(model), model.process, noise, steps=sampling.steps, sampler=sampling.sampler,
+        condition=torch.stack(vectors).to(model.device) if vectors else None,
+        guidance_scale=sampling.guidance_scale, keys=[(start.seed, start.index) for start in starts],
+    )
+    while True:
+        with exact_math(model.device, sampling.precision):
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
+
+
+def decode_start(
+    model: Model, latent: Tensor, start: Start, sampling: Sampling, provenance: Mapping[str, Any], name: str,
+    requantize: bool | None = None,
+) -> Volume:
+    """Turn one sampled latent (C, d, h, w) into a volume: decode, crop, record with the camera."""
+    requantize = model.config.diffusion.requantize if requantize is None else requantize
+    decoded = latent.new_empty(0)
+    for step in decode_latent(model.space, latent[None], requantize=requantize, precision=sampling.precision):
+        decoded = step.result if step.result is not None else decoded
+    for axis, (size, wanted) in enumerate(zip(model.config.window, sampling.shape, strict=True)):
+        decoded = decoded.narrow(2 + axis, (size - wanted) // 2, wanted)
+    clean = decoded.contiguous()
+    voxel_size = start.conditions.voxel_size_um
+    if sampling.camera is not None:
+        noise_seed = integer_seed(start.seed, start.index, _CAMERA_STREAM)
+        clean = render_camera(clean, sampling.camera, voxel_size, [noise_seed])
+    return Volume(clean[0, 0].numpy(), voxel_size, provenance, name)
+
+
+def model_record(model: Model) -> dict[str, str]:
+    """Return the model's identity for provenance."""
+    return {"model": model.name, "family": model.config.family, "weights_sha256": model.weights_sha256}
+
+
+def denoiser_of(model: Model) -> Denoiser:
+    """Return the denoiser, or say that the checkpoint has none."""
+    if model.denoiser is None:
+        raise CheckpointError(f"model {model.name} is stage 1 alone and cannot generate: train its denoiser, "
+                              "or use it to reconstruct")
+    return model.denoiser
+
+
+def _generate(
+    model: Model, sampling: Sampling, seed: int, batches: Sequence[range], given: Mapping[str, float | str]
+) -> Iterator[GenerationStep]:
+    total = sum(sampling.steps + len(indices) for indices in batches)
+    done = 0
+    for indices in batches:
+        starts = [draw_start(model, seed, index, given) for index in indices]
+        latents = torch.stack([start.noise for start in starts])
+        for step in sample_starts(model, starts, sampling):
+            latents = step.latent
+            preview = step.clean_estimate[0].float().cpu().numpy()
+            yield GenerationStep(done, total, indices[0], preview, None)
+            done += 1
+        for start, latent in zip(starts, latents, strict=True):
+            provenance = make_provenance(
+                "generate", **model_record(model), seed=seed, index=start.index, shape=list(sampling.shape),
+                conditions=dict(start.conditions.values), **sampling.to_dict(),
+            )
+            name = f"{model.name}-seed{seed}-{start.index:03d}"
+            volume = decode_start(model, latent, start, sampling, provenance, name)
+            yield GenerationStep(done, total, start.index, None, [volume])
+            done += 1

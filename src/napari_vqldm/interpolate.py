@@ -1,0 +1,243 @@
+"""Walk between two volumes in the standardised latent space, or between two seeds in the space of initial noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_vqldm.checkpoint import Model
+from napari_vqldm.coding import Precision
+from napari_vqldm.conditions import blend_conditions, check_conditions
+from napari_vqldm.errors import ConfigError, ShapeError
+from napari_vqldm.files.provenance import make_provenance
+from napari_vqldm.generate import Sampling, Start, decode_start, draw_start, model_record, plan_sampling, sample_starts
+from napari_vqldm.intensity import IntensityScale
+from napari_vqldm.reconstruct import Latent, decode_steps, latent_tensor
+from napari_vqldm.volume import Volume
+
+Kind = Literal["linear", "slerp"]
+Endpoint = Latent | int
+
+
+@dataclass(frozen=True)
+class InterpolationStep:
+    """Progress of `interpolate_steps`; ``volume`` is set when the frame at ``t`` is finished."""
+
+    index: int
+    total: int
+    t: float
+    volume: Volume | None
+
+
+@overload
+def interpolate(
+    model: Model, a: Endpoint, b: Endpoint, t: float = 0.5, kind: Kind = "linear", snap: bool = True,
+    **sampling: Any,
+) -> Volume: ...
+
+
+@overload
+def interpolate(
+    model: Model, a: Endpoint, b: Endpoint, t: Sequence[float], kind: Kind = "linear", snap: bool = True,
+    **sampling: Any,
+) -> list[Volume]: ...
+
+
+def interpolate(
+    model: Model, a: Endpoint, b: Endpoint, t: float | Sequence[float] = 0.5, kind: Kind = "linear",
+    snap: bool = True, **sampling: Any,
+) -> Volume | list[Volume]:
+    """Interpolate between two encoded volumes or between two seeds.
+
+    Parameters
+    ----------
+    model : Model
+        From `load`; two seeds need a denoiser.
+    a, b : Latent or int
+        Both from `encode`, or both seeds. Encoded ends return their reconstruction itself; ends of seeds return volume
+        0 of that seed as `generate` does.
+    t : float or sequence of float
+        0 is ``a``, 1 is ``b``.
+    kind : str
+        ``"linear"``, or ``"slerp"``: turn the direction at constant speed and interpolate the norm linearly.
+    snap : bool
+        ``vq-ldm``: move every vector to its nearest code before decoding. No effect on the ends, nor on ``ldm``.
+    **sampling
+        For seeds: ``steps``, ``sampler``, ``condition``, ``guidance_scale``, ``precision``, as in `generate`.
+        Conditions that are not given are drawn for both ends and interpolated too.
+
+    Returns
+    -------
+    Volume or list of Volume
+        One per ``t``. Background and brightness of encoded volumes are interpolated linearly.
+
+    Raises
+    ------
+    ShapeError
+        If the grids differ.
+    CheckpointError
+        If a latent belongs to another model.
+    ConfigError
+        If ``t``, ``kind`` or the ends do not fit, or the voxel sizes differ.
+    """
+    request = interpolate_steps(model, a, b, t, kind, snap, **sampling)
+    volumes = [step.volume for step in request if step.volume is not None]
+    return volumes if np.ndim(t) else volumes[0]
+
+
+def interpolate_steps(
+    model: Model,
+    a: Endpoint,
+    b: Endpoint,
+    t: float | Sequence[float] = 0.5,
+    kind: Kind = "linear",
+    snap: bool = True,
+    *,
+    steps: int | None = None,
+    sampler: str | None = None,
+    condition: Mapping[str, float | str] | None = None,
+    guidance_scale: float = 1.0,
+    precision: Precision = "fp32",
+) -> Iterator[InterpolationStep]:
+    """Stepwise twin of `interpolate`: one step per tile or denoising step; close it to cancel.
+
+    The request is checked before the first step.
+    """
+    ts = [float(value) for value in np.ravel(t)]
+    if not ts or not all(0.0 <= value <= 1.0 for value in ts):
+        raise ConfigError(f"expected t from 0 to 1, got {t}")
+    if kind not in ("linear", "slerp"):
+        raise ConfigError(f"expected kind linear or slerp, got {kind!r}")
+    if isinstance(a, Latent) and isinstance(b, Latent):
+        _check_pair(model, a, b)
+        return _between_latents(model, a, b, ts, kind, snap)
+    if isinstance(a, Latent) or isinstance(b, Latent):
+        raise ConfigError("expected two encoded volumes or two seeds, got one of each: generate and encode the seed")
+    sampling = plan_sampling(model, None, steps, sampler, guidance_scale, None, precision)
+    if sampling.sampler == "ddpm":
+        raise ConfigError("sampler ddpm adds fresh noise in every step, so frames would not form a path: use ddim")
+    given = check_conditions(model.config, condition)
+    first, last = (draw_start(model, seed, 0, given) for seed in (a, b))
+    return _between_seeds(model, first, last, ts, kind, snap, sampling)
+
+
+def linear(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """(1 - t) a + t b; t = 0 and 1 return ``a`` and ``b`` themselves."""
+    if t in (0.0, 1.0):
+        return b if t else a
+    return (1 - t) * a + t * b
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Turn the direction of ``a`` into that of ``b`` at constant speed; the norm goes linearly from one to the other.
+
+    Both are taken as one vector, whatever their shape. Parallel vectors, and a zero one, are interpolated linearly.
+    Shoemake 1985, doi:10.1145/325334.325242.
+
+    Raises
+    ------
+    ConfigError
+        If the vectors are opposite: no way round is shorter than another.
+    """
+    if t in (0.0, 1.0):
+        return b if t else a
+    x, y = a.double(), b.double()
+    norm_x, norm_y = float(x.norm()), float(y.norm())
+    if norm_x == 0 or norm_y == 0:
+        return linear(a, b, t)
+    x, y = x / norm_x, y / norm_y
+    # atan2 of chords: exact for nearly parallel vectors, where the cosine has no digits left.
+    angle = 2 * math.atan2(float((x - y).norm()), float((x + y).norm()))
+    if angle < 1e-9:
+        return linear(a, b, t)
+    if math.pi - angle < 1e-6:
+        raise ConfigError("the ends are opposite, so slerp has no shortest way: use kind linear")
+    direction = (math.sin((1 - t) * angle) * x + math.sin(t * angle) * y) / math.sin(angle)
+    return (direction * ((1 - t) * norm_x + t * norm_y)).to(a.dtype)
+
+
+_PATHS = {"linear": linear, "slerp": slerp}
+
+
+def _check_pair(model: Model, a: Latent, b: Latent) -> None:
+    """Refuse ends that do not live on one grid of one model."""
+    for end in (a, b):
+        latent_tensor(model, end)
+    if a.coded_shape != b.coded_shape or a.padding != b.padding or a.shape != b.shape:
+        raise ShapeError(f"expected two latents on one grid, got volumes of {a.shape} and {b.shape} voxels (coded as "
+                         f"{a.coded_shape} and {b.coded_shape}): crop the stacks to one shape and encode them again")
+    if not np.allclose(a.voxel_size_um, b.voxel_size_um, rtol=1e-3, atol=0):
+        raise ConfigError(f"expected one voxel size, got {a.voxel_size_um} and {b.voxel_size_um} um: resample a stack "
+                          "to the voxel size of the other and encode it again")
+
+
+def _between_latents(
+    model: Model, a: Latent, b: Latent, ts: Sequence[float], kind: Kind, snap: bool
+) -> Iterator[InterpolationStep]:
+    """Decode one blended latent per t."""
+    done = 0
+    for frame, t in enumerate(ts):
+        for step in decode_steps(model, _blend(model, a, b, t, kind, snap)):
+            volume = step.volume
+            if volume is not None:
+                provenance = make_provenance(
+                    "interpolate", **model_record(model), t=t, kind=kind, snap=snap,
+                    ends=[dict(a.provenance), dict(b.provenance)],
+                )
+                volume = volume.with_data(volume.data, provenance=provenance, name=f"{a.name}-to-{b.name}-t{t:.3f}")
+            yield InterpolationStep(done, done + (len(ts) - frame) * step.total - step.index, t, volume)
+            done += 1
+
+
+def _blend(model: Model, a: Latent, b: Latent, t: float, kind: Kind, snap: bool) -> Latent:
+    """Return the latent at t; the ends are handed through untouched."""
+    if t in (0.0, 1.0):
+        return b if t else a
+    mixed = _PATHS[kind](latent_tensor(model, a), latent_tensor(model, b), t)
+    intensity = IntensityScale(
+        (1 - t) * a.intensity.background + t * b.intensity.background,
+        (1 - t) * a.intensity.scale + t * b.intensity.scale,
+    )
+    codes = None
+    if snap and model.config.family == "vq-ldm":
+        with torch.no_grad():
+            codes = model.space.code_indices(mixed)[0].cpu().numpy().astype(np.int32)
+    numbers = mixed[0].float().cpu().numpy() if codes is None else None
+    return dataclasses.replace(a, latent=numbers, codes=codes, intensity=intensity, num_ties=0)
+
+
+def _between_seeds(
+    model: Model, a: Start, b: Start, ts: Sequence[float], kind: Kind, snap: bool, sampling: Sampling
+) -> Iterator[InterpolationStep]:
+    """Sample one volume per t from blended noise and conditions."""
+    total = len(ts) * (sampling.steps + 1)
+    done = 0
+    for t in ts:
+        start, requantize = _blend_starts(a, b, t, kind), None if t in (0.0, 1.0) else snap
+        latent = start.noise
+        for step in sample_starts(model, [start], sampling):
+            latent = step.latent[0]
+            yield InterpolationStep(done, total, t, None)
+            done += 1
+        provenance = make_provenance(
+            "interpolate", **model_record(model), t=t, kind=kind, snap=snap, seeds=[a.seed, b.seed],
+            conditions=dict(start.conditions.values), **sampling.to_dict(),
+        )
+        name = f"{model.name}-seed{a.seed}-to-seed{b.seed}-t{t:.3f}"
+        volume = decode_start(model, latent, start, sampling, provenance, name, requantize)
+        yield InterpolationStep(done, total, t, volume)
+        done += 1
+
+
+def _blend_starts(a: Start, b: Start, t: float, kind: Kind) -> Start:
+    """Return noise and conditions at t; the ends are handed through untouched."""
+    if t in (0.0, 1.0):
+        return b if t else a
+    return Start(a.seed, a.index, _PATHS[kind](a.noise, b.noise, t), blend_conditions(a.conditions, b.conditions, t))

@@ -1,0 +1,140 @@
+"""The verb `simulate`: microtubule volumes with exact truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_vqldm.config import CameraConfig, SimulationConfig, read_toml, validate
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.files.provenance import make_provenance
+from napari_vqldm.simulate import SampleParameters, Simulator, render_camera, tier
+from napari_vqldm.simulate.draws import CAMERA, integer_seed
+from napari_vqldm.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedVolume:
+    """One simulated volume.
+
+    Attributes
+    ----------
+    clean : Volume
+        Noise-free expectation in filament units: background 0, peak of one filament 1.
+    noisy : Volume or None
+        The same recorded by a camera: in filament units with that of the configuration, in counts with a given one.
+    centre_lines : list of ndarray
+        Pieces (n, 3) of the filaments inside the volume, um (z, y, x) from its corner.
+    parameters : SampleParameters
+        What it was drawn from.
+    """
+
+    clean: Volume
+    noisy: Volume | None
+    centre_lines: list[npt.NDArray[np.float64]]
+    parameters: SampleParameters
+
+
+@dataclass(frozen=True)
+class SimulationStep:
+    """One volume is simulated."""
+
+    index: int
+    total: int
+    result: SimulatedVolume
+
+
+def simulate(
+    count: int = 1,
+    seed: int = 0,
+    config: SimulationConfig | str | Path | None = None,
+    camera: CameraConfig | None = None,
+    noisy: bool = True,
+    start: int = 0,
+    device: str = "cpu",
+) -> list[SimulatedVolume]:
+    """Simulate microtubule volumes.
+
+    Volume ``i`` of a seed is the same whatever the count or the start.
+
+    Parameters
+    ----------
+    count : int
+        How many volumes.
+    seed : int
+        0 or more.
+    config : SimulationConfig, str or Path, optional
+        Distribution of scenes: a configuration, the name of a tier, or a TOML file. None: the standard tier.
+    camera : CameraConfig, optional
+        Record ``noisy`` with this camera, in camera counts. None: the camera of the configuration with photons and
+        background drawn per volume, in filament units.
+    noisy : bool
+        Record a noisy volume at all.
+    start : int
+        Index of the first volume.
+    device : str
+        Where the images are made.
+
+    Returns
+    -------
+    list of SimulatedVolume
+        Clean and noisy volume, centre lines, parameters.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of range or there is no such tier or file.
+    """
+    return [step.result for step in simulate_steps(count, seed, config, camera, noisy, start, device)]
+
+
+def simulate_steps(
+    count: int = 1,
+    seed: int = 0,
+    config: SimulationConfig | str | Path | None = None,
+    camera: CameraConfig | None = None,
+    noisy: bool = True,
+    start: int = 0,
+    device: str = "cpu",
+) -> Iterator[SimulationStep]:
+    """Stepwise twin of `simulate`: one step per volume; close it to cancel. The request is checked before the first."""
+    if count < 1 or seed < 0 or start < 0:
+        raise ConfigError(f"expected a count of 1 or more, seed and start of 0 or more, got {count}, {seed}, {start}")
+    return _simulate(Simulator(_configuration(config), device), seed, range(start, start + count), camera, noisy)
+
+
+def _configuration(config: SimulationConfig | str | Path | None) -> SimulationConfig:
+    if isinstance(config, SimulationConfig):
+        return config
+    if config is not None and Path(config).suffix == ".toml":
+        return validate(SimulationConfig, read_toml(Path(config)), str(config))
+    return tier() if config is None else tier(str(config))
+
+
+def _simulate(
+    simulator: Simulator, seed: int, indices: range, camera: CameraConfig | None, noisy: bool
+) -> Iterator[SimulationStep]:
+    for done, index in enumerate(indices):
+        with torch.no_grad():
+            batch = simulator.sample(seed, [index], noisy=noisy and camera is None)
+            recorded = batch.noisy
+            parameters = batch.parameters[0]
+            if noisy and camera is not None:
+                noise_seed = integer_seed(seed, index, CAMERA)
+                recorded = render_camera(batch.clean, camera, parameters.voxel_size_um, [noise_seed])
+        name = f"simulated-seed{seed}-{index:03d}"
+        provenance = make_provenance(
+            "simulate", seed=seed, index=index, config=simulator.config, camera=camera,
+            parameters=parameters.to_dict(),
+        )
+        clean = Volume(batch.clean[0, 0].cpu().numpy(), parameters.voxel_size_um, provenance, f"{name}-clean")
+        recording = None
+        if recorded is not None:
+            recording = Volume(recorded[0, 0].cpu().numpy(), parameters.voxel_size_um, provenance, f"{name}-noisy")
+        result = SimulatedVolume(clean, recording, batch.centre_lines[0], parameters)
+        yield SimulationStep(done, len(indices), result)
