@@ -1,7 +1,7 @@
 """Background and scale of a stack: how raw intensities relate to "filament units", in which one filament peaks at 1.
 
-The estimate follows the data under ``a * x + b`` (a > 0). Every step is continuous in the voxel values: weights fade out
-instead of switching and medians of ridges are averaged over a band, so that rounding of the input cannot make the estimate jump.
+The estimate follows the data under ``a * x + b`` (a > 0). Weights fade out instead of switching, and the median of the
+ridges is the mean of a band, so that rounding of the input cannot make the estimate jump.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class IntensityScale:
 def estimate_intensity(data: npt.NDArray[Any]) -> IntensityScale:
     """Estimate background and brightness of one filament from the stack alone.
 
-    The background is the center of the lower mode of the lightly smoothed volume. The scale is the median brightness of
-    ridge voxels: those that exceed both neighbors along at least two of the three axes, as the center line of a filament
-    does whatever its direction, weighted by how far they stand out.
+    The background is the center of the lower mode of the lightly smoothed volume. The scale is the median brightness
+    of ridge voxels: those that exceed both neighbors along at least two of the three axes, as the center line of a
+    filament does whatever its direction, weighted by how far they stand out.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _lower_mode(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _ridge_height(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return by how much a voxel exceeds both neighbors along the second most prominent axis; 0 off ridges and at faces."""
+    """Return by how much a voxel exceeds both neighbors along its second most prominent axis; 0 off ridges."""
     heights = []
     for axis in range(3):
         height = np.zeros_like(values)

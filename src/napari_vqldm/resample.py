@@ -18,7 +18,7 @@ from napari_vqldm.volume import Float3, Int3, check_voxel_size
 
 
 def target_voxel_size(voxel_size_um: Float3, low: Float3, high: Float3) -> Float3:
-    """Return the voxel size (z, y, x), um, inside [``low``, ``high``] that is nearest to ``voxel_size_um``, per axis."""
+    """Return the voxel size (z, y, x), um, in [``low``, ``high``] that is nearest to ``voxel_size_um``, per axis."""
     z, y, x = (min(max(v, a), b) for v, a, b in zip(voxel_size_um, low, high, strict=True))
     return z, y, x
 
@@ -34,8 +34,8 @@ def resampled_shape(shape: Int3, source_um: Float3, target_um: Float3) -> Int3:
 def resample(data: npt.NDArray[Any], source_um: Float3, target_um: Float3) -> npt.NDArray[Any]:
     """Resample a volume from voxel size ``source_um`` to ``target_um``, both (z, y, x) in micrometres.
 
-    The physical extent is kept exactly and the new grid holds whole voxels, so the new voxel size is ``target_um`` up to
-    half a voxel over the whole axis.
+    The physical extent is kept exactly and the new grid holds whole voxels, so the new voxel size is ``target_um`` up
+    to half a voxel over the whole axis.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ for the whole volume.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,8 @@ def plan_tiles(shape: Int3, tile: Int3, halo: Int3, multiple: Int3 = (1, 1, 1)) 
     for n, t, h, m in zip(shape, tile, halo, multiple, strict=True):
         if n < 1 or t < 1 or m < 1 or h < 0:
             raise ShapeError(
-                f"expected positive shape, tile and multiple and a halo of 0 or more, got {shape}, {tile}, {multiple}, {halo}"
+                "expected positive shape, tile and multiple and a halo of 0 or more, "
+                f"got {shape}, {tile}, {multiple}, {halo}"
             )
         if n % m:
             raise ShapeError(f"expected a shape that is a multiple of {multiple}, got {shape}: pad it first")
@@ -86,7 +87,7 @@ def _cut_axis(size: int, tile: int, halo: int, multiple: int) -> list[tuple[slic
     # Equal shares instead of a thin last tile: the halo costs the same for a thin tile as for a thick one.
     edges = [i * cells // count * multiple for i in range(count + 1)]
     cuts = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         low, high = max(0, start - halo), min(size, stop + halo)
         cuts.append((slice(low, high), slice(start - low, stop - low), slice(start, stop)))
     return cuts

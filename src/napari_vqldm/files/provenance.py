@@ -1,0 +1,96 @@
+"""Record where a volume comes from, as JSON that travels inside the file."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from napari_vqldm import __version__
+from napari_vqldm.errors import VolumeError
+
+NAMESPACE = "napari-vqldm"  # of the OME annotation and of the OME-Zarr attribute
+_PACKAGES = ("torch", "monai", "numpy", "scipy", "tifffile")
+
+
+def make_provenance(verb: str, **request: Any) -> dict[str, Any]:
+    """Describe one run: who made the data, when, with which versions, from which request.
+
+    Parameters
+    ----------
+    verb : str
+        What was done, e.g. ``"generate"``.
+    **request
+        Everything that is needed to do it again. Paths, tuples, NumPy values and configurations become plain JSON.
+
+    Returns
+    -------
+    dict
+        JSON-compatible: it compares equal after a round trip through a file. No torch is imported for the versions.
+    """
+    return {
+        "software": NAMESPACE,
+        "version": __version__,
+        "verb": verb,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _installed(name)) is not None},
+        "request": to_jsonable(request),
+    }
+
+
+def encode(provenance: Mapping[str, Any]) -> str:
+    """Serialize as ASCII JSON with sorted keys: equal records give equal text, and any XML can hold it."""
+    return json.dumps(to_jsonable(provenance), sort_keys=True, ensure_ascii=True, allow_nan=False)
+
+
+def decode(text: str | None) -> dict[str, Any] | None:
+    """Return the record in ``text``, or None when it is not a JSON object: foreign files hold anything."""
+    try:
+        record = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def to_jsonable(value: Any) -> Any:
+    """Turn nested values into plain JSON types; values without a JSON form become text.
+
+    Raises
+    ------
+    VolumeError
+        If two keys of a mapping become the same text.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, BaseModel):
+        return to_jsonable(value.model_dump(mode="json"))
+    if isinstance(value, np.generic | np.ndarray):
+        return to_jsonable(value.tolist())
+    if isinstance(value, Mapping):
+        plain = {str(key): to_jsonable(entry) for key, entry in value.items()}
+        if len(plain) != len(value):
+            raise VolumeError(f"expected provenance keys that differ as text, got {list(value)}")
+        return plain
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return [to_jsonable(entry) for entry in items]
+    return value.as_posix() if isinstance(value, PurePath) else str(value)
+
+
+def _installed(name: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
