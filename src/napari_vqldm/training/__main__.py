@@ -1,0 +1,66 @@
+"""``python -m napari_vqldm.training``, ``python training/train.py`` and ``napari-vqldm train``: one entry."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from napari_vqldm.errors import VqldmError
+from napari_vqldm.training.config import STAGES, preset_paths
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train from the command line.
+
+    Returns
+    -------
+    int
+        0 when done or stopped by SIGTERM with everything saved, 130 when stopped by Ctrl-C, 2 on an error of the user's
+        making (one line on stderr).
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        from napari_vqldm.training.run import run_training
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("lightning"):
+            raise
+        return _fail("training needs lightning-fabric: pip install 'napari-vqldm[train]'")
+    from napari_vqldm.training.interrupt import Interrupted
+
+    try:
+        run_training(
+            options.config, options.out, stages=options.stage, fresh=options.fresh, dry_run=options.dry_run, cache=options.cache
+        )
+    except VqldmError as error:
+        return _fail(str(error))
+    except Interrupted as stop:
+        Console(stderr=True).print(str(stop), markup=False, highlight=False, soft_wrap=True)
+        return stop.exit_code
+    return 0
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="napari-vqldm train", description="Train a model. The same command again resumes.",
+        epilog=f"presets: {', '.join(preset_paths())}",
+    )
+    parser.add_argument("config", metavar="CONFIG|PRESET", help="TOML file or name of a preset")
+    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="run only this stage (may be repeated)")
+    parser.add_argument("--fresh", action="store_true", help="forget these stages and the later ones, start again")
+    parser.add_argument("--dry-run", action="store_true", help="check the configuration and print it, write nothing")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where simulated volumes are kept (default: RUN/cache)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

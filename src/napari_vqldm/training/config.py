@@ -1,0 +1,224 @@
+"""Configuration of a training run: one TOML file, validated, with every default written into the run folder."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from napari_vqldm.config import (
+    Config,
+    Float3,
+    Fraction,
+    Int3,
+    ModelConfig,
+    Positive,
+    PositiveInt,
+    Range,
+    SimulationConfig,
+    read_toml,
+    validate,
+)
+from napari_vqldm.errors import ConfigError
+
+StageName = Literal["autoencoder", "latents", "denoiser"]
+STAGES: tuple[StageName, ...] = ("autoencoder", "latents", "denoiser")
+NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+class SimulatedData(Config):
+    """Volumes drawn from ``model.simulation`` once per run; photon noise is drawn afresh at every use."""
+
+    kind: Literal["simulated"] = "simulated"
+    num_volumes: PositiveInt = 1500
+    held_out: Annotated[int, Field(ge=2)] = 16  # volumes of the quality gate, never trained on
+    gain_range: tuple[Positive, Positive] = (1.0, 1.0)  # stage 1: input and target times a log-uniform factor
+
+
+class FolderData(Config):
+    """Stacks of a user. A stack is either trained on or held out, never both."""
+
+    kind: Literal["folder"]
+    folder: str
+    clean_folder: str | None = None  # same file names; needed for model.target = "clean"
+    voxel_size_um: Float3 | None = None  # common voxel size (z, y, x); default: median of the stacks
+    stack_voxel_size_um: Float3 | None = None  # for files that do not state their voxel size
+    channel: int | str | None = None
+    time: int | None = None
+    held_out_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    min_signal: NonNegative = 0.3  # a crop is empty when its 99th percentile is below, filament units
+    gain_range: tuple[Positive, Positive] = (1.0, 1.0)
+
+
+class StageConfig(Config):
+    """Optimization of one network."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = 8
+    learning_rate: Positive = 1e-3
+    lr_schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: NonNegativeInt = 100
+    cooldown_fraction: Fraction = 0.2  # "constant": last part of the steps, linear down to the final rate
+    final_lr_fraction: Fraction = 0.01
+    weight_decay: NonNegative = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    gradient_clip: Positive = 1.0
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    log_every: PositiveInt = 10
+    check_every: PositiveInt = 250  # held-out numbers and the watch for collapse
+    save_every: PositiveInt = 500
+    picture_every: PositiveInt = 1000
+    crop: Int3 | None = None  # stage 1: volume voxels; stage 3: latent voxels; None: the whole window
+    init_from: str | None = None  # run folder or checkpoint whose weights are the start
+
+
+class AutoencoderStage(StageConfig):
+    """Stage 1. Weights multiply means over elements."""
+
+    steps: PositiveInt = 3000
+    reconstruction: Literal["l1", "mse", "l1+mse"] = "l1+mse"
+    l1_weight: NonNegative = 1.0
+    mse_weight: NonNegative = 1.0
+    kl_weight: NonNegative = 1e-4  # times nats per latent element
+    kl_warmup_steps: NonNegativeInt = 500
+    kmeans_after: NonNegativeInt = 200  # steps without quantization before the codebook starts from encoder vectors
+    collapse_grace: NonNegativeInt = 500  # steps before the watch for collapse begins
+
+
+class LatentsStage(Config):
+    """Stage 2: encode the training volumes once."""
+
+    augmentations: PositiveInt = 3  # variants of each volume: flips, turns and a noise draw
+    batch_size: PositiveInt = 4
+    chunk: PositiveInt = 32  # latents of one cache file
+    precision: Precision | None = None  # None: as the run
+
+
+class DenoiserStage(StageConfig):
+    """Stage 3."""
+
+    steps: PositiveInt = 12000
+    learning_rate: Positive = 5e-4
+    crop_probability: Fraction = 1.0  # share of steps on crops, when ``crop`` is set
+
+
+class TrainConfig(Config):
+    """One run from data to checkpoint."""
+
+    name: str
+    description: str = ""
+    seed: NonNegativeInt = 0
+    gate: Literal["full", "smoke", "record"] = "full"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: PositiveInt = 1
+    precision: Precision = "32-true"
+    threads: PositiveInt | None = None  # CPU threads; None: what torch takes
+    model: ModelConfig
+    data: Annotated[SimulatedData | FolderData, Field(discriminator="kind")] = SimulatedData()
+    autoencoder: AutoencoderStage = AutoencoderStage()
+    latents: LatentsStage = LatentsStage()
+    denoiser: DenoiserStage = DenoiserStage()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        model, factor = self.model, self.model.autoencoder.downsampling_factor
+        if isinstance(self.data, FolderData):
+            if model.simulation is not None:
+                raise ValueError("data.kind = 'folder' and [model.simulation] exclude each other: remove one")
+            if model.denoiser is not None and model.denoiser.condition is not None:
+                raise ValueError("data.kind = 'folder': nothing is known about the stacks, the denoiser cannot be conditioned: "
+                                 "set [model.denoiser] without [model.denoiser.condition]")
+            if model.target == "clean" and self.data.clean_folder is None:
+                raise ValueError("model.target = 'clean' needs data.clean_folder; without truth use model.target = 'input'")
+        elif model.simulation is None:
+            raise ValueError("data.kind = 'simulated' needs [model.simulation]")
+        elif any(n < w for n, w in zip(model.simulation.shape, model.window, strict=True)):
+            raise ValueError(f"model.simulation.shape {model.simulation.shape} is smaller than model.window {model.window}")
+        low, high = self.data.gain_range
+        if low > high:
+            raise ValueError(f"data.gain_range: expected low <= high, got {self.data.gain_range}")
+        _check_crop("autoencoder.crop", self.autoencoder.crop, factor, model.window)
+        if model.denoiser is not None:
+            steps = 2 ** (len(model.denoiser.channels) - 1)
+            latent = self.latent_shape
+            _check_crop("denoiser.crop", self.denoiser.crop, (steps,) * 3, latent)
+            if any(n % steps for n in latent):
+                raise ValueError(f"model.window: its latent {latent} is not a multiple of {steps}, which the denoiser needs")
+        return self
+
+    @property
+    def latent_shape(self) -> Int3:
+        """Latent voxels (z, y, x) of the trained window."""
+        z, y, x = (n // f for n, f in zip(self.model.window, self.model.autoencoder.downsampling_factor, strict=True))
+        return z, y, x
+
+
+def _check_crop(name: str, crop: Int3 | None, multiple: Int3, limit: Int3) -> None:
+    if crop is None:
+        return
+    if any(n < 1 or n % m or n > top for n, m, top in zip(crop, multiple, limit, strict=True)):
+        raise ValueError(f"{name}: expected multiples of {multiple} up to {limit}, got {crop}")
+
+
+def preset_paths() -> dict[str, Path]:
+    """Return the presets of the package, name to TOML file."""
+    folder = Path(str(resources.files("napari_vqldm.training"))) / "presets"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """Return the TOML file of a preset name or path.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither; the message names the presets.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    presets = preset_paths()
+    if str(name_or_path) in presets:
+        return presets[str(name_or_path)]
+    raise ConfigError(f"{name_or_path}: no such file or preset; presets: {', '.join(presets)}")
+
+
+def load_train_config(name_or_path: str | Path) -> TrainConfig:
+    """Read and validate a TOML file or preset.
+
+    Raises
+    ------
+    ConfigError
+        Unknown preset, unreadable file, unknown key or impossible value: one line.
+    """
+    path = find_config(name_or_path)
+    return parse_train_config(read_toml(path), str(path))
+
+
+def parse_train_config(values: dict[str, Any], source: str = "configuration") -> TrainConfig:
+    """Validate the content of a TOML file; ``name`` defaults to the stem of ``source``, the data kind to simulated."""
+    values = {"name": Path(source).stem, **values}
+    if isinstance(values.get("data"), dict):
+        values["data"] = {"kind": "simulated", **values["data"]}
+    model = values.get("model")
+    if isinstance(model, dict):
+        model = {"name": values["name"], **model}
+        if values.get("data", {"kind": "simulated"})["kind"] == "simulated" and isinstance(model.get("window"), list):
+            # The simulated volumes are the trained window unless the file says otherwise.
+            model["simulation"] = {"shape": model["window"], **model.get("simulation", {})}
+        elif values.get("data", {"kind": "simulated"})["kind"] == "simulated":
+            model.setdefault("simulation", SimulationConfig().model_dump())
+        values["model"] = model
+    return validate(TrainConfig, values, source)
+
+
+def log_uniform(low_high: Range, fraction: float) -> float:
+    """Return the value at ``fraction`` in [0, 1] of the logarithmic range; for a zero bound the linear one."""
+    low, high = low_high
+    if low <= 0:
+        return low + fraction * (high - low)
+    return float(low * (high / low) ** fraction)

@@ -1,0 +1,204 @@
+"""The run folder: where everything of a run lies, and the rule that its configuration never changes silently."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_vqldm.errors import ConfigError, FileError
+from napari_vqldm.training.config import STAGES, StageName, TrainConfig
+
+# A change below one of these keys touches this stage and the later ones; any other key touches all of them.
+STAGE_OF_KEY: tuple[tuple[str, StageName], ...] = (
+    ("denoiser.", "denoiser"),
+    ("model.denoiser", "denoiser"),
+    ("model.diffusion.", "denoiser"),
+    ("latents.", "latents"),
+)
+
+
+def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write through a temporary file in the same folder: after a crash the old or the new file is there, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".part-{os.getpid()}-{path.name}"
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":  # the rename itself must reach the disk
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        raise FileError(f"{path}: cannot write: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically."""
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; None when the file does not exist."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot read: {error}") from None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+    cache: Path  # simulated volumes; may be shared by several runs
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def autoencoder_checkpoint(self) -> Path:
+        return self.path / "autoencoder.safetensors"
+
+    @property
+    def latents(self) -> Path:
+        return self.path / "cache" / "latents"
+
+    def state(self, stage: StageName) -> Path:
+        """State of a stage that is under way or done."""
+        return self.path / "state" / f"{stage}.safetensors"
+
+    def result(self, stage: StageName) -> Path:
+        """What a finished stage reports."""
+        return self.path / "results" / f"{stage}.json"
+
+    def clear(self, stages: Sequence[StageName]) -> None:
+        """Forget these stages and all later ones."""
+        first = min(STAGES.index(stage) for stage in stages)
+        for stage in STAGES[first:]:
+            self.state(stage).unlink(missing_ok=True)
+            self.result(stage).unlink(missing_ok=True)
+        self.checkpoint.unlink(missing_ok=True)
+        if first <= STAGES.index("latents"):
+            shutil.rmtree(self.latents, ignore_errors=True)
+            self.autoencoder_checkpoint.unlink(missing_ok=True)
+        keep_metrics(self.metrics, lambda line: line["stage"] in STAGES[:first])
+
+
+def open_run(folder: RunFolder, config: TrainConfig, source: Path | None, stages: Sequence[StageName], fresh: bool) -> None:
+    """Create or reopen a run folder.
+
+    Raises
+    ------
+    ConfigError
+        If the folder belongs to a run with another configuration and ``fresh`` does not cover what changed.
+    """
+    new = config.model_dump(mode="json")
+    old = read_json(folder.config)
+    if old is None and folder.path.exists() and any(folder.path.iterdir()) and not (folder.path / "cache").exists():
+        raise ConfigError(f"{folder.path}: exists, is not empty and is no run folder: give another --out")
+    if old is not None:
+        changed = sorted(differing_keys(old, new))
+        if fresh:
+            first = min(STAGES.index(stage) for stage in stages)
+            for key in changed:
+                needed = stage_of_key(key)
+                if STAGES.index(needed) < first:
+                    raise ConfigError(f"{folder.path}: {_difference(key, old, new)}, which touches stage {needed!r}: "
+                                      f"use --fresh --stage {needed}, or --fresh alone")
+            folder.clear(stages)
+        elif changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise ConfigError(f"{folder.path}: {_difference(changed[0], old, new)}{more}: restore the configuration, "
+                              "give another --out, or start again with --fresh")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.config, new)
+    if source is not None:
+        text = source.read_bytes()
+        replace_atomically(folder.path / "config.toml", lambda temporary: temporary.write_bytes(text))
+
+
+def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    was, now = dict(_flatten(old)).get(key), dict(_flatten(new)).get(key)
+    return f"the run was started with {key} = {json.dumps(was)}, now it is {json.dumps(now)}"
+
+
+def stage_of_key(key: str) -> StageName:
+    """Return the first stage whose result depends on a configuration key."""
+    return next((stage for prefix, stage in STAGE_OF_KEY if key.startswith(prefix)), "autoencoder")
+
+
+def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+    """Return the dotted keys whose values differ."""
+    a, b = dict(_flatten(old)), dict(_flatten(new))
+    missing = object()
+    return {key for key in a.keys() | b.keys() if a.get(key, missing) != b.get(key, missing)}
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def keep_metrics(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Keep the lines of metrics.jsonl that ``wanted`` accepts; a half line of a killed run is dropped."""
+    if path.exists():
+        kept = [json.dumps(line) for line in read_metrics(path) if wanted(line)]
+        text = "".join(line + "\n" for line in kept)
+        replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl; a half line at its end is ignored."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def git_hash() -> str:
+    """Return the commit of the source tree, with "+" when it has changes; empty outside of a repository."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")

@@ -1,0 +1,100 @@
+"""State of a stage on disk: one safetensors file with JSON in its header, replaced in one step.
+
+A run killed at any moment finds either the old or the new state, never a half one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_vqldm.errors import TrainingError
+from napari_vqldm.training.folder import replace_atomically
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StageState:
+    """What a stage needs to go on: tensors by name, and a JSON record with at least ``step``."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors below ``prefix.``, without it."""
+        start = prefix + "."
+        return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
+
+
+def save_state(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write a state; on return it has reached the disk."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({"format": FORMAT, **record}, sort_keys=True)
+    replace_atomically(path, lambda temporary: save_file(plain, str(temporary), metadata={"state": text}))
+
+
+def load_state(path: Path) -> StageState | None:
+    """Read a state; None when there is none.
+
+    Raises
+    ------
+    TrainingError
+        If the file is not a state of this engine.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            record = json.loads((file.metadata() or {})["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise TrainingError(f"{path}: not a training state ({error}): start again with --fresh") from None
+    if record.get("format") != FORMAT:
+        raise TrainingError(f"{path}: expected state format {FORMAT}, got {record.get('format')}: start again with --fresh")
+    return StageState(tensors, record)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """Return the optimizer's memory as {"parameter name|quantity": tensor}."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    return {
+        f"{names[parameter]}|{quantity}": value
+        for parameter, memory in optimizer.state.items()
+        for quantity, value in memory.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give back what `optimizer_tensors` returned, in the memory layout of the parameters (rounding depends on it)."""
+    parameters = dict(module.named_parameters())
+    for key, value in tensors.items():
+        name, quantity = key.rsplit("|", 1)
+        parameter = parameters[name]
+        if value.shape == parameter.shape:
+            memory = torch.empty_like(parameter, dtype=value.dtype, memory_format=torch.preserve_format).copy_(value)
+        else:  # the step counter
+            memory = value.clone().to(parameter.device if optimizer.defaults.get("fused") else "cpu")
+        optimizer.state[parameter][quantity] = memory
+
+
+def restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a module, keeping the memory layout of its parameters."""
+    module.load_state_dict(dict(tensors))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of a killed run."""
+    for path in folder.rglob(".part-*"):
+        if path.is_file():
+            os.unlink(path)

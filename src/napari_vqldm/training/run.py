@@ -1,0 +1,272 @@
+"""One run from configuration to checkpoint. The same call again goes on where it stopped."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from rich.console import Console
+
+from napari_vqldm import __version__
+from napari_vqldm.card import GateResult, TrainingSummary, downsample_curve
+from napari_vqldm.checkpoint import save_checkpoint
+from napari_vqldm.config import Float3, ModelConfig
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.latent import LatentSpace
+from napari_vqldm.models.autoencoder import Autoencoder
+from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.training.bank import VolumeBank, bank_for, build_bank
+from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig, find_config, load_train_config
+from napari_vqldm.training.data import VolumeSource, make_sources
+from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_json, read_metrics, write_json
+from napari_vqldm.training.interrupt import StopRequest
+from napari_vqldm.training.loop import Run
+from napari_vqldm.training.progress import RunLog
+from napari_vqldm.training.resume import load_state, remove_leftovers
+from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_files, stack_set
+from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
+from napari_vqldm.training.stages.denoiser import run_denoiser
+from napari_vqldm.training.stages.latents import run_latents
+
+
+def run_training(
+    config: TrainConfig | str | Path,
+    out: str | Path,
+    *,
+    stages: Sequence[StageName] | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    cache: str | Path | None = None,
+    console: Console | None = None,
+) -> Path | None:
+    """Train, or go on training.
+
+    Parameters
+    ----------
+    config : TrainConfig, str or Path
+        Configuration, TOML file, or name of a preset.
+    out : str or Path
+        Run folder; created when missing. It holds the configuration, the states from which the run resumes, metrics.jsonl,
+        TensorBoard files, pictures and, at the end, ``checkpoint.safetensors``.
+    stages : sequence of str, optional
+        Which of "autoencoder", "latents", "denoiser" to run, in this order; all by default. Finished stages are kept.
+    fresh : bool
+        Forget these stages and the later ones, and start them again.
+    dry_run : bool
+        Check the configuration, print what would happen, write nothing.
+    cache : str or Path, optional
+        Where simulated volumes are kept; by default inside the run folder. Several runs may share one.
+    console : rich.console.Console, optional
+        Where messages go.
+
+    Returns
+    -------
+    Path or None
+        The checkpoint when the run is complete.
+
+    Raises
+    ------
+    ConfigError
+        The configuration is wrong, or is not the one that the run folder was started with.
+    TrainingError
+        The autoencoder collapsed or fails its gate.
+    Interrupted
+        A signal asked to stop; everything is saved.
+    """
+    source = None if isinstance(config, TrainConfig) else find_config(config)
+    settings = config if isinstance(config, TrainConfig) else load_train_config(config)
+    chosen = _ordered(stages)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    folder = RunFolder(Path(out), Path(cache) if cache is not None else Path(out) / "cache")
+    if dry_run:
+        _describe(settings, folder, chosen, console or Console())
+        return None
+    _check_data(settings)
+    fabric = _launch(settings)
+    if fabric.is_global_zero:
+        open_run(folder, settings, source, chosen, fresh)
+        remove_leftovers(folder.path)
+    fabric.barrier()
+    log = RunLog(folder, console, fabric.is_global_zero)
+    with StopRequest() as stop:
+        run = Run(settings, folder, fabric, log, stop)
+        try:
+            return _run_stages(run, chosen)
+        finally:
+            log.close()
+
+
+def _run_stages(run: Run, stages: Sequence[StageName]) -> Path | None:
+    config, folder, log = run.config, run.folder, run.log
+    log.say(f"{config.name}: {config.model.family}, seed {config.seed}, {run.device}, {config.precision}, {torch.get_num_threads()} threads, {folder.path}")
+    _record_circumstances(run)
+    bank, stacks = _prepare_data(run)
+    source, held_out = make_sources(config.data, config.model, bank, stacks)
+    model = final_model(config, source.voxel_size_um)
+
+    missing = _first_missing(folder, config, stages)
+    if missing is not None:
+        raise ConfigError(f"{folder.path}: stage {stages[0]!r} needs stage {missing!r}, which is not finished: run it first or leave out --stage")
+    autoencoder, gate, problem = run_autoencoder(run, source, held_out)
+    if not {"latents", "denoiser"} & set(stages):
+        if problem:
+            log.say(f"gate not passed: {problem}")
+        return None
+    enforce_gate(run, gate, problem)
+    latents = run_latents(run, autoencoder, source, held_out, bank)
+    space = LatentSpace(autoencoder, latents.mean, latents.scale).to(run.device).eval()
+    if run.fabric.is_global_zero and not folder.autoencoder_checkpoint.exists():
+        _save(run, folder.autoencoder_checkpoint, model, space, None, gate)
+    if "denoiser" not in stages or config.model.denoiser is None:
+        return folder.autoencoder_checkpoint if config.model.denoiser is None else None
+    denoiser = run_denoiser(run, latents, space)
+    if run.fabric.is_global_zero:
+        _save(run, folder.checkpoint, model, space, denoiser, gate)
+        log.say(f"checkpoint: {folder.checkpoint}")
+    run.fabric.barrier()
+    return folder.checkpoint
+
+
+def _save(run: Run, path: Path, model: ModelConfig, space: LatentSpace, denoiser: Denoiser | None, gate: GateResult) -> None:
+    """Write a checkpoint with card, gate and curve."""
+    config = run.config
+    lines = read_metrics(run.folder.metrics)
+    curve: dict[str, list[tuple[int, float]]] = {}
+    for line in lines:
+        for quantity in ("loss", "l1", "kl", "perplexity_batch", "held_out_psnr_unit_range_db", "held_out_loss"):
+            if quantity in line:
+                curve.setdefault(f"{line['stage']}/{quantity}", []).append((line["step"], line[quantity]))
+    states = {stage: load_state(run.folder.state(stage)) for stage in ("autoencoder", "denoiser")}
+    done = {stage: state.record for stage, state in states.items() if state is not None}
+    summary = TrainingSummary(
+        preset=config.name,
+        seed=config.seed,
+        git=git_hash(),
+        device=_device_name(run.device),
+        minutes={stage: round(record["seconds"] / 60, 2) for stage, record in done.items()},
+        steps={stage: int(record["step"]) for stage, record in done.items()},
+        curve={name: downsample_curve(points) for name, points in curve.items()},
+    )
+    space.cpu()
+    save_checkpoint(
+        path, config=model, space=space, denoiser=None if denoiser is None else denoiser.cpu(),
+        card_fields={"name": config.name, "description": config.description, "data": _data_text(config), "gates": {"autoencoder": gate}},
+        training=summary, force=True,
+    )
+    space.to(run.device)
+
+
+def final_model(config: TrainConfig, voxel_size_um: Float3) -> ModelConfig:
+    """Return the model configuration with the range of voxel sizes that was trained on."""
+    jitter = 1.0 + (config.model.simulation.voxel_size_jitter if config.model.simulation is not None else 0.0)
+    low = tuple(size / jitter for size in voxel_size_um)
+    high = tuple(size * jitter for size in voxel_size_um)
+    return config.model.model_copy(update={"voxel_size_range_um": (low, high), "name": config.name})
+
+
+def _ordered(stages: Sequence[StageName] | None) -> list[StageName]:
+    unknown = [stage for stage in stages or () if stage not in STAGES]
+    if unknown:
+        raise ConfigError(f"unknown stage {unknown[0]!r}: expected {', '.join(STAGES)}")
+    return [stage for stage in STAGES if not stages or stage in stages]
+
+
+def _first_missing(folder: RunFolder, config: TrainConfig, stages: Sequence[StageName]) -> StageName | None:
+    """Return an unfinished stage that comes before the first chosen one."""
+    for stage in STAGES[: STAGES.index(stages[0])]:
+        if stage == "latents":
+            done = (folder.latents / "latents.json").exists()
+        else:
+            state = load_state(folder.state(stage))
+            done = state is not None and int(state.record["step"]) >= getattr(config, stage).steps
+        if not done:
+            return stage
+    return None
+
+
+def _launch(config: TrainConfig) -> Fabric:
+    """Start the processes; more than one only on request."""
+    accelerator = config.device
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("device = 'cuda': no such device here: use device = 'auto' or 'cpu'")
+        torch.set_float32_matmul_precision("high")
+    # Parameters may be idle in a step: the codebook before its start, the control channels always.
+    strategy = DDPStrategy(find_unused_parameters=True) if config.devices > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=config.devices, precision=config.precision, strategy=strategy)
+    fabric.launch()
+    return fabric
+
+
+def _check_data(config: TrainConfig) -> None:
+    if isinstance(config.data, FolderData):
+        stack_files(config.data)
+
+
+def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:
+    """Simulate the bank, or read the user's stacks."""
+    config, folder, data = run.config, run.folder, run.config.data
+    bank, stacks = None, None
+    if isinstance(data, FolderData):
+        crop = config.autoencoder.crop or config.model.window
+        minimum = tuple(max(a, b) for a, b in zip(crop, config.model.window, strict=True))
+        stacks = stack_set(folder.path / "cache", data, minimum, config.seed)  # type: ignore[arg-type]
+        if run.fabric.is_global_zero:
+            for step in prepare_stacks(stacks, data, minimum, config.seed, run.stop.check):  # type: ignore[arg-type]
+                run.log.say(f"stack {step.index}/{step.total}: {step.message}")
+    elif config.model.simulation is not None:
+        bank = bank_for(folder, config.model.simulation, config.seed, data.num_volumes, data.held_out)
+        if run.fabric.is_global_zero:
+            total = data.num_volumes + data.held_out
+            with run.log.bar("simulate", total) as bar:
+                for built in build_bank(bank, config.model.simulation, config.seed, str(run.device), run.stop.check):
+                    bar.update(built.index)
+    run.fabric.barrier()
+    return bank, stacks
+
+
+def _record_circumstances(run: Run) -> None:
+    """Append when, where and with which code this process runs."""
+    if not run.fabric.is_global_zero:
+        return
+    path = run.folder.path / "run.json"
+    record: dict[str, Any] = {
+        "time_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "git": git_hash(), "napari_vqldm": __version__,
+        "python": platform.python_version(), "torch": torch.__version__, "lightning_fabric": metadata.version("lightning-fabric"),
+        "device": _device_name(run.device), "threads": torch.get_num_threads(),
+    }
+    write_json(path, [*(read_json(path) or []), record])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _data_text(config: TrainConfig) -> str:
+    if isinstance(config.data, FolderData):
+        return f"stacks of a user's folder, target {config.model.target}"
+    return f"{config.data.num_volumes} simulated volumes, seed {config.seed}, target {config.model.target}"
+
+
+def _describe(config: TrainConfig, folder: RunFolder, stages: Sequence[StageName], console: Console) -> None:
+    """Print what a run would do."""
+    with torch.device("meta"):
+        autoencoder = Autoencoder(config.model.autoencoder)
+        denoiser = Denoiser(config.model.denoiser, config.model.autoencoder.latent_channels) if config.model.denoiser else None
+    count = {"autoencoder": autoencoder, "denoiser": denoiser}
+    numbers = {name: sum(p.numel() for p in module.parameters()) for name, module in count.items() if module is not None}
+    lines = [config.model_dump_json(indent=1), f"run folder: {folder.path}", f"stages: {', '.join(stages)}",
+             f"latent: {config.model.autoencoder.latent_channels} channels on {config.latent_shape}"]
+    lines += [f"{name}: {number:,} parameters" for name, number in numbers.items()]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,171 @@
+"""Stage 3: learn to generate standardised latents from the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_vqldm.config import Int3
+from napari_vqldm.diffusion import make_process
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.latent import LatentSpace
+from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.sampling import initial_noise, sample_latents
+from napari_vqldm.training.config import DenoiserStage, StageName
+from napari_vqldm.training.draws import Key, keyed_normal
+from napari_vqldm.training.loop import Run, train
+from napari_vqldm.training.losses import DenoiserTask
+from napari_vqldm.training.show import volumes_sheet
+from napari_vqldm.training.stages.autoencoder import channels_last, round_to_stored
+from napari_vqldm.training.stages.latents import LatentCache
+from napari_vqldm.training.warm_start import warm_start
+
+CHECKED_LATENTS = 16
+SHOWN_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """One step: raw entries of the cache and the keys of what is drawn for them."""
+
+    keys: list[Key]
+    x_0: Tensor | None  # standardised latents (B, C, d, h, w); None on a GPU until the step
+    entries: list[np.ndarray]
+    eps: Tensor | None
+    t: Tensor  # (B,)
+    condition: Tensor | None
+    drop: Tensor | None
+
+
+class DenoiserTraining:
+    """What the loop needs to train a denoiser; see `napari_vqldm.training.loop.TrainableStage`."""
+
+    name: StageName = "denoiser"
+
+    def __init__(self, run: Run, cache: LatentCache, space: LatentSpace) -> None:
+        model = run.config.model
+        if model.denoiser is None:
+            raise ConfigError("model.denoiser is missing: stage 'denoiser' has nothing to train")
+        self.context, self.cache, self.space = run, cache, space
+        self.config: DenoiserStage = run.config.denoiser
+        self.condition = model.denoiser.condition
+        self.process = make_process(model.diffusion)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(Key(run.config.seed, "weights", 3).torch_seed())
+            self.network = Denoiser(model.denoiser, model.autoencoder.latent_channels)
+        if self.network.control is not None:
+            self.network.control.requires_grad_(False)  # this stage gives no control volumes; it stays at zero
+        self.task: nn.Module = DenoiserTask(self.network, self.process)
+
+    def batch(self, step: int) -> LatentBatch:
+        """Draw the latents, times and noise of a step."""
+        keys = [Key(self.context.config.seed, "denoiser", step, i) for i in self.context.samples_of(self.config.batch_size)]
+        crop = self.config.crop
+        if crop is not None and Key(self.context.config.seed, "denoiser", step).rng(9).random() >= self.config.crop_probability:
+            crop = None
+        batch = self._draw(keys, "train", crop)
+        return self._finish(batch) if self.context.device.type == "cpu" else batch
+
+    def before_step(self, step: int, batch: LatentBatch, average: nn.Module) -> None:
+        """Nothing to do."""
+
+    def losses(self, task: nn.Module, batch: LatentBatch, step: int) -> dict[str, Tensor]:
+        """Run the task on a batch."""
+        batch = self._finish(batch)
+        out: dict[str, Tensor] = task(batch.x_0, batch.eps, batch.t, batch.condition, batch.drop)
+        return out
+
+    def after_step(self, step: int, terms: dict[str, Tensor], average: nn.Module) -> dict[str, float]:
+        """Nothing to do."""
+        return {}
+
+    @torch.no_grad()
+    def check(self, step: int, network: nn.Module, average: nn.Module) -> dict[str, float]:
+        """Loss on held-out volumes with the averaged weights; the same noise and times at every check."""
+        average.eval()
+        losses = []
+        count = min(CHECKED_LATENTS, self.cache.count("held_out"))
+        for first in range(0, count, self.config.batch_size):
+            indices = range(first, min(first + self.config.batch_size, count))
+            batch = self._finish(self._draw([Key(self.context.config.seed, "gate", 2, i) for i in indices], "held_out", None))
+            with self.context.fabric.autocast():
+                loss = average(batch.x_0, batch.eps, batch.t, batch.condition, None)["loss"]
+            losses.append(float(loss) * len(indices))
+        return {"held_out_loss": sum(losses) / count}
+
+    @torch.no_grad()
+    def picture(self, step: int, average: nn.Module) -> None:
+        """Samples with the conditions of held-out volumes."""
+        average.eval()
+        config, model = self.context.config, self.context.config.model
+        count = min(SHOWN_SAMPLES, self.cache.count("held_out"))
+        shape = (model.autoencoder.latent_channels, *config.latent_shape)
+        noise = torch.stack([initial_noise(config.seed, i, shape) for i in range(count)]).to(self.context.device)
+        conditions = [self.cache.condition("held_out", i) for i in range(count)]
+        condition = None if self.condition is None else torch.from_numpy(np.stack([c for c in conditions if c is not None])).to(noise)
+        latent = noise
+        with self.context.fabric.autocast():
+            for sample in sample_latents(
+                average.network, self.process, noise, steps=model.diffusion.steps, sampler=model.diffusion.sampler,  # type: ignore[arg-type]
+                condition=condition, keys=[(config.seed, i) for i in range(count)],
+            ):
+                latent = sample.latent
+        volumes = self.space.decode(latent, requantize=model.diffusion.requantize)[:, 0].float().cpu().numpy()
+        rows = [("generated", [(f"sample {i}", volume) for i, volume in enumerate(volumes)])]
+        self.context.log.picture("denoiser", step, volumes_sheet(rows, model.voxel_size_range_um[0], f"step {step}"))
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Nothing besides weights and optimizer."""
+        return {}
+
+    def load_extra_state(self, tensors: dict[str, Tensor]) -> None:
+        """Nothing to take back."""
+
+    def _draw(self, keys: list[Key], part: str, crop: Int3 | None) -> LatentBatch:
+        """Choose entries, crops, times and dropped conditions; each row a function of its key."""
+        entries, conditions, dropped, times = [], [], [], []
+        for key in keys:
+            rng = key.rng()
+            index = int(rng.integers(self.cache.count(part))) if part == "train" else key.index
+            entry = self.cache.entry(part, index)
+            if crop is not None:
+                starts = [int(rng.integers(n - w + 1)) for n, w in zip(entry.shape[-3:], crop, strict=True)]
+                entry = entry[(..., *(slice(s, s + w) for s, w in zip(starts, crop, strict=True)))]
+            entries.append(np.array(entry))
+            conditions.append(self.cache.condition(part, index))
+            dropped.append(self.condition is not None and rng.random() < self.condition.dropout)
+            times.append(self.process.sample_times(1, key.torch_generator(purpose=3)))
+        known = self.condition is not None and all(c is not None for c in conditions)
+        condition = torch.from_numpy(np.stack([c for c in conditions if c is not None])) if known else None
+        return LatentBatch(keys, None, entries, None, torch.cat(times), condition, torch.tensor(dropped) if known else None)
+
+    def _finish(self, batch: LatentBatch) -> LatentBatch:
+        """Draw from the posterior, standardise, draw the noise: on the device of the run."""
+        if batch.x_0 is not None:
+            return batch
+        device = self.context.device
+        entries = torch.from_numpy(np.stack(batch.entries).astype(np.int64 if self.space.family == "vq-ldm" else np.float32)).to(device)
+        if self.space.family == "vq-ldm":
+            x_0 = self.space.embed_codes(entries)
+        else:
+            mu, sigma = entries.unbind(dim=1)
+            x_0 = self.space.normalize(mu + sigma * keyed_normal(batch.keys, tuple(mu.shape[1:]), device, purpose=4))
+        eps = keyed_normal(batch.keys, tuple(x_0.shape[1:]), device)
+        condition, drop = (None if value is None else value.to(device) for value in (batch.condition, batch.drop))
+        return LatentBatch(batch.keys, channels_last(x_0), batch.entries, channels_last(eps), batch.t.to(device), condition, drop)
+
+
+def run_denoiser(run: Run, cache: LatentCache, space: LatentSpace) -> Denoiser:
+    """Train stage 3 to its end and return the denoiser as it will be stored."""
+    stage = DenoiserTraining(run, cache, space)
+    if run.config.denoiser.init_from and not run.folder.state("denoiser").exists():
+        run.log.say(f"denoiser: {warm_start(stage.network, 'denoiser', run.config.denoiser.init_from)}")
+    denoiser = train(run, stage).network
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(f"expected a Denoiser, got {type(denoiser).__name__}")
+    round_to_stored(denoiser)
+    denoiser.eval().requires_grad_(False)
+    return denoiser

@@ -1,0 +1,240 @@
+"""Stage 2: encode the training volumes once, measure the latent, keep everything memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_vqldm.config import Int3
+from napari_vqldm.errors import TrainingError
+from napari_vqldm.latent import LatentSpace
+from napari_vqldm.models.autoencoder import Autoencoder, Encoding
+from napari_vqldm.models.condition import encode_condition
+from napari_vqldm.quantizers import CodeUsage
+from napari_vqldm.training.bank import VolumeBank
+from napari_vqldm.training.config import LatentsStage
+from napari_vqldm.training.data import StackSource, VolumeSource
+from napari_vqldm.training.draws import Key
+from napari_vqldm.training.folder import read_json, replace_atomically, write_json
+from napari_vqldm.training.loop import Run
+from napari_vqldm.training.stages.autoencoder import channels_last
+
+Part = str  # "train" or "held_out"
+
+
+@dataclass(frozen=True)
+class LatentCache:
+    """Encoded volumes on disk.
+
+    ``folder`` holds chunks ``train-000000.npy``: for KL float16 (n, 2, C, d, h, w), posterior mean and standard deviation
+    of the raw latent; for codes uint16 (n, d, h, w), code indices. ``conditions-train.npy`` (volumes, width) float32.
+    Entry j encodes volume ``j // variants``.
+    """
+
+    folder: Path
+    chunk: int
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Counts, statistics and fingerprint."""
+        record: dict[str, Any] = read_json(self.folder / "latents.json")
+        return record
+
+    def __len__(self) -> int:
+        return int(self.record["entries"]["train"])
+
+    def count(self, part: Part) -> int:
+        """Number of entries of a part."""
+        return int(self.record["entries"][part])
+
+    @cached_property
+    def _arrays(self) -> dict[Part, list[npt.NDArray[Any]]]:
+        return {
+            part: [np.load(self.folder / f"{part}-{start:06d}.npy", mmap_mode="r") for start in range(0, count, self.chunk)]
+            for part, count in self.record["entries"].items()
+        }
+
+    def entry(self, part: Part, index: int) -> npt.NDArray[Any]:
+        """Return one memory-mapped entry."""
+        entry: npt.NDArray[Any] = self._arrays[part][index // self.chunk][index % self.chunk]
+        return entry
+
+    @cached_property
+    def conditions(self) -> dict[Part, npt.NDArray[np.float32]] | None:
+        """Condition vectors by part, (volumes, width); None when nothing is known."""
+        if not (self.folder / "conditions-train.npy").exists():
+            return None
+        return {part: np.load(self.folder / f"conditions-{part}.npy") for part in self.record["entries"]}
+
+    def condition(self, part: Part, index: int) -> npt.NDArray[np.float32] | None:
+        """Return the condition vector of an entry."""
+        if self.conditions is None:
+            return None
+        vector: npt.NDArray[np.float32] = self.conditions[part][index // int(self.record["variants"][part])]
+        return vector
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each raw latent channel over the training entries, (C,)."""
+        return torch.tensor(self.record["mean"])
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviation of each raw latent channel over the training entries, (C,)."""
+        return torch.tensor(self.record["scale"])
+
+
+def run_latents(run: Run, autoencoder: Autoencoder, source: VolumeSource, held_out: VolumeSource, bank: VolumeBank | None) -> LatentCache:
+    """Encode what is missing and measure the latent.
+
+    Raises
+    ------
+    TrainingError
+        If a latent channel never varies.
+    """
+    config = run.config.latents
+    cache = LatentCache(run.folder.latents, config.chunk)
+    fingerprint = autoencoder_fingerprint(autoencoder)
+    record = read_json(cache.folder / "latents.json")
+    started = read_json(cache.folder / "started.json")
+    if started is not None and started["autoencoder"] != fingerprint:
+        run.log.say("latents: encoded by other weights, encoding again")
+        record = started = None
+        if run.fabric.is_global_zero:
+            shutil.rmtree(cache.folder)
+    if record is None and run.fabric.is_global_zero:
+        write_json(cache.folder / "started.json", {"autoencoder": fingerprint})
+        entries = {"train": _entries(source, run.config.model.window, config), "held_out": len(held_out)}
+        variants = {"train": config.augmentations, "held_out": 1}
+        with run.log.bar("latents", sum(entries.values())) as bar:
+            done = 0
+            for part, part_source in (("train", source), ("held_out", held_out)):
+                for count in _encode_part(run, autoencoder, part_source, part, entries[part], variants[part], cache.folder):
+                    run.stop.check()
+                    bar.update(done + count)
+                done += entries[part]
+        _write_conditions(run, bank, cache.folder)
+        statistics = _statistics(cache.folder, autoencoder, entries["train"], config.chunk)
+        write_json(cache.folder / "latents.json", {"entries": entries, "variants": variants, "autoencoder": fingerprint, **statistics})
+    run.fabric.barrier()
+    run.log.say("latents: mean " + ", ".join(f"{v:.3g}" for v in cache.record["mean"]) + "  scale " + ", ".join(f"{v:.3g}" for v in cache.record["scale"])
+                + (f"  perplexity {cache.record['perplexity']:.1f}, dead codes {cache.record['dead_codes']}" if "perplexity" in cache.record else ""))
+    if min(cache.record["scale"]) <= 1e-6:
+        raise TrainingError(f"latents: a latent channel never varies (scale {cache.record['scale']}): lower autoencoder.kl_weight or "
+                            "model.autoencoder.latent_channels, then start again with --fresh")
+    if run.fabric.is_global_zero and not run.folder.result("latents").exists():
+        write_json(run.folder.result("latents"), cache.record)
+    return cache
+
+
+def autoencoder_fingerprint(autoencoder: Autoencoder) -> str:
+    """Return a hash of the weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _entries(source: VolumeSource, window: Int3, config: LatentsStage) -> int:
+    """Number of training entries: volumes times variants; stacks count once per window that they hold."""
+    if not isinstance(source, StackSource):
+        return len(source) * config.augmentations
+    windows = sum(math.prod(-(-n // w) for n, w in zip(source.stacks.volume(i).shape, window, strict=True)) for i in source.indices)
+    return windows * config.augmentations
+
+
+def _encode_part(
+    run: Run, autoencoder: Autoencoder, source: VolumeSource, part: Part, entries: int, variants: int, folder: Path
+) -> Iterator[int]:
+    """Encode the missing chunks of one part; yields the number of entries done."""
+    config, model = run.config.latents, run.config.model
+    to_channels = isinstance(source, StackSource)
+    stream = "latents" if part == "train" else "held_out"
+    for start in range(0, entries, config.chunk):
+        stop = min(start + config.chunk, entries)
+        path = folder / f"{part}-{start:06d}.npy"
+        if not path.exists():
+            blocks = []
+            for first in range(start, stop, config.batch_size):
+                indices = range(first, min(first + config.batch_size, stop))
+                crops = [
+                    source.crop(
+                        Key(run.config.seed, stream, 0, j), model.window, None if to_channels else j // variants, part == "train", (1.0, 1.0)
+                    )
+                    for j in indices
+                ]
+                blocks.append(_encode(run, autoencoder, source.finish(crops, run.device).input))
+                yield indices.stop
+            _save(path, np.concatenate(blocks))
+        yield stop
+
+
+@torch.no_grad()
+def _encode(run: Run, autoencoder: Autoencoder, volumes: Tensor) -> npt.NDArray[Any]:
+    """Encode a batch as it is cached."""
+    precision = run.config.latents.precision or run.config.precision
+    with torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+        encoding = autoencoder.encode(channels_last(volumes))
+    space = LatentSpace.unit(autoencoder).to(run.device)
+    encoding = Encoding(encoding.mean.float(), None if encoding.log_variance is None else encoding.log_variance.float())
+    latent = space.latent_of(encoding)
+    if autoencoder.quantizer is not None:
+        return space.code_indices(latent).cpu().numpy().astype(np.uint16)
+    if encoding.log_variance is None:
+        raise TypeError("a KL autoencoder must return a log variance")
+    sigma = torch.exp(0.5 * encoding.log_variance)
+    return torch.stack([latent, sigma], dim=1).cpu().numpy().astype(np.float16)
+
+
+def _statistics(folder: Path, autoencoder: Autoencoder, entries: int, chunk: int) -> dict[str, Any]:
+    """Mean and standard deviation of each channel over all training entries, in float64."""
+    files = [np.load(folder / f"train-{start:06d}.npy", mmap_mode="r") for start in range(0, entries, chunk)]
+    quantizer = autoencoder.quantizer
+    if quantizer is not None:
+        codebook = quantizer.codebook.detach().double().cpu().numpy()  # (K, C)
+        usage = CodeUsage(np.zeros(len(codebook), np.int64))
+        for data in files:
+            usage = usage + CodeUsage.of(np.asarray(data, np.int64), len(codebook))
+        share = usage.counts / usage.total
+        mean = share @ codebook
+        variance = share @ (codebook - mean) ** 2
+        extra = {"perplexity": usage.perplexity, "dead_codes": usage.dead_codes}
+        return {"mean": mean.tolist(), "scale": np.sqrt(variance).tolist(), **extra}
+    channels = files[0].shape[2]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for data in files:
+        mu, sigma = (np.asarray(data[:, i], np.float64) for i in range(2))  # (n, C, d, h, w)
+        total += mu.sum(axis=(0, 2, 3, 4))
+        squares += (mu**2 + sigma**2).sum(axis=(0, 2, 3, 4))  # second moment of a draw: mu^2 + sigma^2
+        count += mu.size // channels
+    mean = total / count
+    return {"mean": mean.tolist(), "scale": np.sqrt(np.maximum(squares / count - mean**2, 0.0)).tolist()}
+
+
+def _write_conditions(run: Run, bank: VolumeBank | None, folder: Path) -> None:
+    """Store the condition vector of every volume of the bank."""
+    denoiser = run.config.model.denoiser
+    if bank is None or denoiser is None or denoiser.condition is None:
+        return
+    for part, parameters in bank.parameters.items():
+        vectors = [encode_condition(denoiser.condition, entry["condition"]).numpy() for entry in parameters]
+        _save(folder / f"conditions-{part}.npy", np.stack(vectors).astype(np.float32))
+
+
+def _save(path: Path, data: npt.NDArray[Any]) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, data)
+
+    replace_atomically(path, write)

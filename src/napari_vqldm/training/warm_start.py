@@ -1,0 +1,75 @@
+"""Start a network from the weights of another run or checkpoint, where names and shapes agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from napari_vqldm.checkpoint import load_checkpoint
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.training.config import StageName
+from napari_vqldm.training.resume import load_state
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What was taken: names of tensors used, cut to fit, and left as they were."""
+
+    source: Path
+    used: tuple[str, ...]
+    cut: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        left = f", not found: {', '.join(self.left[:4])}{' ...' if len(self.left) > 4 else ''}" if self.left else ""
+        cut = f", cut to fit: {', '.join(self.cut)}" if self.cut else ""
+        return f"started from {self.source}: {len(self.used) + len(self.cut)} tensors{cut}{left}"
+
+
+def warm_start(network: nn.Module, stage: StageName, source: str) -> WarmStart:
+    """Copy weights into ``network``.
+
+    The last convolution of a KL encoder has twice the channels of a codebook's: mean, then log variance. Its first half is
+    what a codebook starts from.
+
+    Raises
+    ------
+    ConfigError
+        If the source is neither a run folder nor a checkpoint, or nothing fits.
+    """
+    path, tensors = _weights(Path(source).expanduser(), stage)
+    used, cut, left = [], [], []
+    for name, tensor in network.state_dict().items():
+        other = tensors.get(name)
+        if other is not None and other.shape == tensor.shape:
+            tensor.copy_(other)
+            used.append(name)
+        elif other is not None and other.shape[1:] == tensor.shape[1:] and other.shape[0] == 2 * tensor.shape[0]:
+            tensor.copy_(other[: tensor.shape[0]])
+            cut.append(name)
+        else:
+            left.append(name)
+    if not used:
+        raise ConfigError(f"{stage}.init_from: no tensor of {path} fits this network: compare [model.{stage}] of both")
+    return WarmStart(path, tuple(used), tuple(cut), tuple(left))
+
+
+def _weights(source: Path, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
+    """Find the averaged weights of a stage in a run folder or checkpoint."""
+    if source.is_dir():
+        for name in ("checkpoint.safetensors", "autoencoder.safetensors"):
+            if (source / name).exists() and not (stage == "denoiser" and name.startswith("autoencoder")):
+                return _weights(source / name, stage)
+        state = load_state(source / "state" / f"{stage}.safetensors")
+        if state is None:
+            raise ConfigError(f"{stage}.init_from: {source} holds neither a checkpoint nor a state of stage {stage!r}")
+        return source, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
+    if not source.exists():
+        raise ConfigError(f"{stage}.init_from: {source} does not exist: give a run folder or a checkpoint")
+    model = load_checkpoint(source)
+    network: nn.Module | None = model.space.autoencoder if stage == "autoencoder" else model.denoiser
+    if network is None:
+        raise ConfigError(f"{stage}.init_from: {source} holds no denoiser: give a checkpoint of a finished run")
+    return source, network.state_dict()
