@@ -1,0 +1,1 @@
+"""Numbers about volumes: fidelity to a reference, traced filaments, distances between sets, copies of training data."""

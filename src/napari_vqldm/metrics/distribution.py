@@ -81,11 +81,11 @@ def lateral_spectrum(volumes: Sequence[FloatArray], voxel_size_um: Float3) -> Sp
         weight[:, -1] = 1.0
     count = np.bincount(ring.ravel(), weight.ravel())
     power = np.bincount(ring.ravel(), (total * weight).ravel()) / np.maximum(count, 1.0) / len(volumes)
-    frequency = np.arange(count.size) * step
+    frequency: npt.NDArray[np.float64] = np.arange(count.size, dtype=np.float64) * step
     inside = (frequency >= low) & (frequency <= high + 1e-9) & (count > 0)
     if not inside.any():
         raise ShapeError(f"expected a field of view with frequencies inside {low}-{high} cycles/um, got shape {shape}")
-    return Spectrum(frequency[inside], power[inside])
+    return Spectrum(frequency[inside], power[inside].astype(np.float64))
 
 
 def spectrum_distance_db(spectrum: Spectrum, reference: Spectrum) -> float:
@@ -134,7 +134,8 @@ def intensity_wasserstein(volumes: Sequence[FloatArray], reference: Sequence[Flo
         histogram = np.zeros(INTENSITY_BINS)
         for item in items:
             histogram += np.histogram(item, INTENSITY_BINS, (low, high))[0]
-        return np.cumsum(histogram) / histogram.sum()
+        share: npt.NDArray[np.float64] = np.cumsum(histogram) / histogram.sum()
+        return share
 
     width = (high - low) / INTENSITY_BINS
     return float(np.abs(cumulative(volumes) - cumulative(reference)).sum() * width / np.sqrt(variance))

@@ -87,7 +87,42 @@ def length_weighted_median_um(lengths_um: npt.NDArray[np.float64]) -> float:
 def trace_filaments(
     volume: npt.NDArray[np.floating], voxel_size_um: Float3, settings: TracerSettings | None = None
 ) -> FilamentTrace:
-    """Trace the filaments of one volume."""
+    """Trace the filaments of one volume.
+
+    Smoothed Hessian ridge filter, hysteresis with fixed thresholds, thinning, graph of the skeleton, short spurs
+    pruned, branches joined through junctions by straightest continuation. Thresholds are absolute, so that a dim copy
+    of a volume loses filaments: pass filament units, never a volume that was normalized by its own content.
+
+    Parameters
+    ----------
+    volume : ndarray
+        (Z, Y, X) in filament units, noisy or noise-free. A constant background does not matter.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    settings : TracerSettings, optional
+        The calibrated constants by default.
+
+    Returns
+    -------
+    FilamentTrace
+
+    Raises
+    ------
+    ShapeError
+        If ``volume`` is not 3D.
+    VolumeError
+        If the voxel size is absurd.
+
+    Notes
+    -----
+    Measured against exact truth on 64 volumes of the standard tier under one camera (100 photons, background 0.1),
+    other volumes than those on which the constants were chosen: summed length -7 %, mean per volume -6 % (standard
+    deviation 16 %); by organisation: free +3 %, aligned +1 %, aster -11 %, spindle -39 %. Free and aligned networks are
+    resolved; near the center of an aster and inside a spindle filaments lie closer than the point spread function is
+    wide and are counted as one. Median length of connected filaments 3.5 um where the truth, cut at the borders, has
+    3.9 um.
+    ``benchmarks/bundled.py`` measures the bias again on its own volumes.
+    """
     settings = settings or TracerSettings()
     size = check_voxel_size(voxel_size_um)
     data = np.asarray(volume)
@@ -96,8 +131,10 @@ def trace_filaments(
     response = ridge_response(
         data, size, axial_um=settings.smoothing_axial_um, lateral_um=settings.smoothing_lateral_um
     )
-    mask = apply_hysteresis_threshold(response, settings.threshold_low, settings.threshold_high)
-    branches = skeleton_branches(skeletonize(mask), size)
+    mask = apply_hysteresis_threshold(  # type: ignore[no-untyped-call]
+        response, settings.threshold_low, settings.threshold_high
+    )
+    branches = skeleton_branches(skeletonize(mask), size)  # type: ignore[no-untyped-call]
     extend_free_ends(branches, mask, size, settings.end_reach_um)
     paths = join_filaments(
         branches,

@@ -129,9 +129,7 @@ def _coarse_scores(patches: Tensor, training: Iterable[FloatArray], fine: list[T
     return torch.stack(rows)
 
 
-def _fine_scores(
-    query: Tensor, start: Int3, order: list[int], fine: list[Tensor], device: torch.device
-) -> list[float]:
+def _fine_scores(query: Tensor, start: Int3, order: list[int], fine: list[Tensor], device: torch.device) -> list[float]:
     """Best correlation of one patch with each candidate of the first pass at half the resolution."""
     offsets = [(z, y, x) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
     cuts = torch.stack([_orientations(_pool(_cut(query, start, o), FINE)) for o in offsets]).to(device)  # (8, 16, ...)
@@ -149,7 +147,7 @@ def _transform_patches(patches: Tensor, shape: Sequence[int]) -> Tensor:
     if any(p > n for p, n in zip(patches.shape[-3:], shape, strict=True)):
         raise ShapeError(f"expected training volumes of at least {PATCH} voxels: a patch does not fit")
     result = []
-    for chunk in patches.split(_CHUNK):
+    for chunk in torch.split(patches, _CHUNK):
         centered = chunk - chunk.mean(dim=(1, 2, 3), keepdim=True)
         unit = centered / centered.square().sum(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
         result.append(torch.fft.rfftn(unit, s=list(shape), dim=(1, 2, 3)).conj().resolve_conj())
@@ -165,7 +163,7 @@ def _best_correlation(transformed: Tensor, volume: Tensor, patch: Sequence[int])
     inverse = torch.where(deviation > MIN_SD * math.sqrt(math.prod(patch)), 1.0 / deviation.clamp_min(1e-12), 0.0)
     spectrum = torch.fft.rfftn(centered)
     best = []
-    for chunk in transformed.split(_CHUNK):
+    for chunk in torch.split(transformed, _CHUNK):
         correlation = torch.fft.irfftn(spectrum * chunk, s=list(volume.shape), dim=(1, 2, 3))
         best.append((correlation[:, : places[0], : places[1], : places[2]] * inverse).amax(dim=(1, 2, 3)))
     return torch.cat(best)
@@ -224,9 +222,7 @@ def _patch_starts(shape: Int3) -> list[Int3]:
 
 def _cut(volume: Tensor, start: Int3, offset: Int3) -> Tensor:
     """Patch at ``start + offset``, moved back inside where it would leave the volume."""
-    z, y, x = (
-        max(min(s + o, n - p), 0) for s, o, n, p in zip(start, offset, volume.shape, PATCH, strict=True)
-    )
+    z, y, x = (max(min(s + o, n - p), 0) for s, o, n, p in zip(start, offset, volume.shape, PATCH, strict=True))
     return volume[z : z + PATCH[0], y : y + PATCH[1], x : x + PATCH[2]]
 
 

@@ -39,8 +39,8 @@ def ridge_response(
     Notes
     -----
     A line bends down in both directions across it, a sheet in one only: the middle eigenvalue tells them apart
-    (Sato et al. 1998, doi:10.1016/S1361-8415(98)80009-1). Derivatives are multiplied by the expected width of a smoothed
-    line per axis, so that the axially longer point spread function does not make filaments look like sheets.
+    (Sato et al. 1998, doi:10.1016/S1361-8415(98)80009-1). Derivatives are multiplied by the expected width of a
+    smoothed line per axis, so that the axially longer point spread function does not make filaments look like sheets.
     """
     smooth = torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))
     for axis, sigma in enumerate((axial_um, lateral_um, lateral_um)):
@@ -68,9 +68,9 @@ def ridge_response(
     for first, second in ((0, 1), (0, 2), (1, 2)):
         plus = [a + b for a, b in zip(unit[first], unit[second], strict=True)]
         minus = [a - b for a, b in zip(unit[first], unit[second], strict=True)]
-        mixed = (
-            shifted(*plus) + shifted(*(-c for c in plus)) - shifted(*minus) - shifted(*(-c for c in minus))
-        ) * (0.25 * width[first] * width[second])
+        mixed = (shifted(*plus) + shifted(*(-c for c in plus)) - shifted(*minus) - shifted(*(-c for c in minus))) * (
+            0.25 * width[first] * width[second]
+        )
         entries.append(mixed[bright])
     response[bright] = (-_middle_eigenvalue(*entries)).clamp_min(0.0)
     # Peak of a unit-peak in-plane line after smoothing; a scaled Gaussian ridge bends by exactly its own height.

@@ -28,6 +28,7 @@ class Branch:
 
     @property
     def length_um(self) -> float:
+        """Length of the path, micrometres."""
         return path_length_um(self.points)
 
 
@@ -104,7 +105,7 @@ def _neighbors(voxels: npt.NDArray[np.int64], shape: tuple[int, ...]) -> list[li
     for offset in order:
         kind = sum(c != 1 for c in offset)
         found = index[tuple((inner + np.array(offset) - 1).T)]
-        for voxel in np.flatnonzero(found >= 0):
+        for voxel in np.flatnonzero(found >= 0).tolist():
             steps[voxel][int(found[voxel])] = kind
     for voxel, around in enumerate(steps):
         for other, kind in around.items():
@@ -141,17 +142,17 @@ def _paths(neighbors: list[list[int]], degree: npt.NDArray[np.int64]) -> Iterato
             path.append(b if a == path[-2] else a)
         return path
 
-    for start in np.flatnonzero(degree != 2):
+    for start in np.flatnonzero(degree != 2).tolist():
         for step in neighbors[start]:
-            if (int(start), step) in walked:
+            if (start, step) in walked:
                 continue
-            path = walk(int(start), step)
+            path = walk(start, step)
             walked.update(((path[0], path[1]), (path[-1], path[-2])))
             yield path
-    for start in np.flatnonzero(degree == 2):
+    for start in np.flatnonzero(degree == 2).tolist():
         if not seen[start]:
             seen[start] = True
-            yield walk(int(start), neighbors[start][0])
+            yield walk(start, neighbors[start][0])
 
 
 def join_filaments(
