@@ -1,7 +1,7 @@
 """From centre lines to the noise-free image: splat on a padded grid, multiply by the transfer function, crop.
 
-Points along the lines are spread over 4 x 4 x 4 voxels with cubic B-splines, and the transfer function is divided by the
-spectrum of the sampled spline. Together that is the point spread function, moved to each point by cubic spline
+Points along the lines are spread over 4 x 4 x 4 voxels with cubic B-splines, and the transfer function is divided by
+the spectrum of the sampled spline. Together that is the point spread function, moved to each point by cubic spline
 interpolation: no blur is left behind, and a point in the centre of a voxel gives the samples of `psf` themselves.
 """
 
@@ -47,9 +47,7 @@ def line_samples(
 def _spline_weights(fraction: Tensor) -> Tensor:
     """Weights (n, 4) of the cubic B-spline at voxels floor - 1, floor, floor + 1, floor + 2."""
     f, g = fraction, 1.0 - fraction
-    return torch.stack(
-        [g**3, 4.0 - 6.0 * f**2 + 3.0 * f**3, 4.0 - 6.0 * g**2 + 3.0 * g**3, f**3], dim=-1
-    ) * (1.0 / 6.0)
+    return torch.stack([g**3, 4.0 - 6.0 * f**2 + 3.0 * f**3, 4.0 - 6.0 * g**2 + 3.0 * g**3, f**3], dim=-1) * (1.0 / 6.0)
 
 
 def splat(samples: Tensor, voxel_size_um: Float3, padding: Int3, shape: Int3) -> Tensor:

@@ -161,7 +161,11 @@ def _spindle(around: Surroundings, rng: np.random.Generator) -> Propose:
                 return np.asarray(2.0 * pull / np.sqrt((pull * pull).sum(0)))
 
             grown = grow(
-                origins[members], tangents[members], lengths[members], around.persistence_length_um, rng,
+                origins[members],
+                tangents[members],
+                lengths[members],
+                around.persistence_length_um,
+                rng,
                 guide=None if which == 2 else field,
             )
             for i, line in zip(members, grown, strict=True):
