@@ -212,6 +212,8 @@ def parse_train_config(values: dict[str, Any], source: str = "configuration") ->
             model["simulation"] = {"shape": model["window"], **model.get("simulation", {})}
         elif values.get("data", {"kind": "simulated"})["kind"] == "simulated":
             model.setdefault("simulation", SimulationConfig().model_dump())
+        else:  # TOML has no null: a denoiser of stacks is unconditioned unless the file says otherwise
+            model["denoiser"] = {"condition": None, **model.get("denoiser", {})}
         values["model"] = model
     return validate(TrainConfig, values, source)
 
