@@ -128,7 +128,7 @@ def draw_scale_bar(image: Gray, pixels_per_um: float) -> Gray:
     pen.rectangle((margin, bottom - thickness, margin + bar - 1, bottom - 1), fill=255)
     if columns >= 96:  # a label needs room to be readable
         pen.text(
-            (margin, bottom - thickness - 2), f"{length_um:g} µm", fill=255, font=_font(max(9, columns // 22)),
+            (margin, bottom - thickness - 2), f"{length_um:g} um", fill=255, font=_font(max(9, columns // 22)),
             anchor="ls", stroke_width=1, stroke_fill=0,
         )
     return np.asarray(picture, np.uint8)
@@ -194,8 +194,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _shorten(words: str, width: int, size: int) -> str:
-    """Cut words that would run into the next panel."""
-    font = _font(size)
+    """Cut words that would run into the next panel; Pillow's own font has no micro sign."""
+    font, words = _font(size), words.replace("µ", "u")
     if font.getlength(words) <= width:
         return words
     while words and font.getlength(words + "...") > width:

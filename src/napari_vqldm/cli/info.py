@@ -1,0 +1,171 @@
+"""`info`: what a checkpoint, a volume file or a latent file is. Checkpoints are described without importing torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_vqldm.cli import options as opt
+from napari_vqldm.cli.console import Reporter
+
+if TYPE_CHECKING:
+    from napari_vqldm.config import SimulationConfig
+
+LATENT_MARK = b'"napari_vqldm_latent"'
+HEADER_PEEK_BYTES = 1 << 20  # the metadata of a safetensors file comes first
+
+
+def info(
+    target: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model name, checkpoint, volume or latent file.")],
+    channel: opt.Channel = None,
+    time: opt.Time = None,
+    voxel_size: opt.VoxelSize = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Describe a model (its card), a volume file or a latent file."""
+    reporter = Reporter(as_json)
+    path = Path(target)
+    if path.suffix.lower() == ".safetensors" and _is_latent(path):
+        _show(reporter, describe_latent(path))
+    elif path.suffix.lower() == ".safetensors" or not (path.suffix or path.exists()):
+        from napari_vqldm.zoo import resolve  # a bare word is a model's name
+
+        _show(reporter, describe_checkpoint(resolve(target)))
+    else:
+        _show(reporter, describe_volume(path, opt.channel_of(channel), time, voxel_size))
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the card, the configuration in short and the training summary of a checkpoint, without torch."""
+    from napari_vqldm.card import read_header
+
+    header = read_header(path)
+    card, config, training = header.card, header.config, header.training
+    low, high = config.voxel_size_range_um
+    condition = config.denoiser.condition if config.denoiser is not None else None
+    quantizer = config.autoencoder.quantizer
+    return {
+        "kind": "checkpoint",
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "format_version": header.format_version,
+        **card.model_dump(mode="json"),
+        "fully_gated": card.fully_gated,
+        "window": config.window,
+        "voxel_size_low_um": low,
+        "voxel_size_high_um": high,
+        "target": config.target,
+        "latent_channels": config.autoencoder.latent_channels,
+        "downsampling_factor": config.autoencoder.downsampling_factor,
+        "codebook_size": quantizer.codebook_size if quantizer is not None else None,
+        "generates": config.denoiser is not None,
+        "objective": config.diffusion.objective,
+        "sampler": config.diffusion.sampler,
+        "steps": config.diffusion.steps,
+        "conditions": [*condition.names, "organisation"] if condition is not None else [],
+        "condition_ranges": _ranges(config.simulation) if condition is not None and config.simulation is not None else {},
+        "training": training.model_dump(mode="json"),
+    }
+
+
+def _ranges(simulation: SimulationConfig) -> dict[str, Any]:
+    """Return the trained ranges of the conditions that the card can tell; the PSF width needs the optics' numbers."""
+    stretch = 1.0 + simulation.voxel_size_jitter
+    z, _, xy = simulation.voxel_size_um
+    return {
+        "length_density_um_per_um3": simulation.length_density_um_per_um3,
+        "persistence_length_um": simulation.persistence_length_um,
+        "voxel_size_z_um": (z / stretch, z * stretch),
+        "voxel_size_xy_um": (xy / stretch, xy * stretch),
+        "organisation": [name for name, weight in simulation.organisation.items() if weight > 0],
+    }
+
+
+def describe_latent(path: Path) -> dict[str, Any]:
+    """Return what a latent file holds and where it comes from."""
+    from napari_vqldm.files.latents import load_latent
+
+    latent = load_latent(path)
+    grid = latent.codes.shape if latent.codes is not None else latent.latent.shape if latent.latent is not None else ()
+    return {
+        "kind": "latent",
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "family": latent.family,
+        "model_name": latent.model_name,
+        "weights_sha256": latent.weights_sha256,
+        "content": "code indices" if latent.codes is not None else "standardized latent",
+        "latent_shape": grid,
+        "meta": dict(latent.meta),
+    }
+
+
+def describe_volume(
+    path: Path, channel: int | str | None, time: int | None, voxel_size_um: tuple[float, float, float] | None
+) -> dict[str, Any]:
+    """Return grid, voxel size, intensities and provenance of a volume file."""
+    import numpy as np
+
+    from napari_vqldm.files import read_volume
+
+    volume = read_volume(path, channel=channel, time=time, voxel_size_um=voxel_size_um)
+    low, median, high = (float(v) for v in np.percentile(volume.data, (0.1, 50, 99.9)))
+    return {
+        "kind": "volume",
+        "file": str(path),
+        "file_bytes": path.stat().st_size if path.is_file() else None,
+        "shape": volume.shape,
+        "voxel_size_um": volume.voxel_size_um,
+        "extent_um": volume.extent_um,
+        "minimum": float(volume.data.min()),
+        "p0.1": low,
+        "median": median,
+        "p99.9": high,
+        "maximum": float(volume.data.max()),
+        "zero_fraction": float((volume.data == 0).mean()),
+        "provenance": dict(volume.provenance),
+    }
+
+
+def _show(reporter: Reporter, values: dict[str, Any]) -> None:
+    """Print all entries: JSON as they are, otherwise two columns with nested entries spelled out."""
+    reporter.result(values)
+    rows = [(name, text) for name, text in _flatten(values) if text != ""]
+    reporter.table("", ("", ""), rows)
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            rows += _flatten(value, f"{name}.")
+        elif prefix == "training.curve.":
+            rows.append((name, f"{len(value)} points, last {value[-1][1]:.4g}" if value else ""))
+        else:
+            rows.append((name, _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else str(value)
+    if isinstance(value, list | tuple):
+        return " ".join(_text(item) for item in value)
+    return str(value)
+
+
+def _is_latent(path: Path) -> bool:
+    """Tell a latent file from a checkpoint by its metadata; unreadable files are left to the readers' errors."""
+    try:
+        with path.open("rb") as file:
+            return LATENT_MARK in file.read(HEADER_PEEK_BYTES)
+    except OSError:
+        return False

@@ -1,0 +1,101 @@
+"""`interpolate`: a path between two volumes or two seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from napari_vqldm.cli import options as opt
+from napari_vqldm.cli.console import Reporter
+from napari_vqldm.cli.targets import stem_of, volume_targets
+from napari_vqldm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from napari_vqldm.checkpoint import Model
+    from napari_vqldm.reconstruct import Latent
+
+DEFAULT_OUT = Path("interpolated")
+PATH = "Path"
+
+
+def interpolate(
+    model: opt.Model,
+    a: Annotated[
+        str, typer.Option("--a", metavar="FILE|SEED", help="Start: volume, latent file or seed.", rich_help_panel=PATH)
+    ],
+    b: Annotated[
+        str, typer.Option("--b", metavar="FILE|SEED", help="End: of the same sort.", rich_help_panel=PATH)
+    ],
+    out: opt.Out = DEFAULT_OUT,
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Frames, both ends included.", rich_help_panel=PATH)] = 5,
+    kind: Annotated[
+        Literal["linear", "slerp"],
+        typer.Option("--kind", help="slerp turns the direction and interpolates the norm.", rich_help_panel=PATH),
+    ] = "linear",
+    no_snap: Annotated[
+        bool, typer.Option("--no-snap", help="vq-ldm: leave frames between codes.", rich_help_panel=PATH)
+    ] = False,
+    steps: opt.Steps = None,
+    sampler: opt.Sampler = None,
+    condition: opt.Condition = None,
+    channel: opt.Channel = None,
+    time: opt.Time = None,
+    voxel_size: opt.VoxelSize = None,
+    device: opt.Device = "auto",
+    force: opt.Force = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Interpolate between two encoded volumes, or between the initial noise of two seeds."""
+    reporter = Reporter(as_json)
+    wanted = opt.parse_condition(condition)
+    ends = (_seed(a), _seed(b))
+    if (ends[0] is None) != (ends[1] is None):
+        raise ConfigError(f"--a {a} --b {b}: one is a seed and one a file: give two files, or two seeds")
+    from_seeds = ends[0] is not None
+    if not from_seeds and (steps is not None or sampler is not None or wanted):
+        raise ConfigError("--steps, --sampler and --condition are for seeds: encoded volumes are not sampled")
+    ts = [float(t) for t in np.linspace(0.0, 1.0, frames)]
+    names = (f"seed{a}", f"seed{b}") if from_seeds else (stem_of(Path(a)), stem_of(Path(b)))
+    stems = [f"{names[0]}-to-{names[1]}-{index:03d}" for index in range(frames)]
+    targets = volume_targets(out, stems, force=force)
+
+    from napari_vqldm.cli.models import load_model
+    from napari_vqldm.files import write_volume
+    from napari_vqldm.interpolate import interpolate_steps
+
+    loaded = load_model(model, device, reporter)
+    reading: dict[str, Any] = {"channel": opt.channel_of(channel), "time": time, "voxel_size_um": voxel_size}
+    start, end = (
+        seed if seed is not None else _latent(Path(word), loaded, reading, reporter)
+        for seed, word in zip(ends, (a, b), strict=True)
+    )
+    sampling: dict[str, Any] = {"steps": steps, "sampler": sampler, "condition": wanted or None} if from_seeds else {}
+    request = interpolate_steps(loaded, start, end, ts, kind, not no_snap, **sampling)
+    rows: list[tuple[Path, float]] = []
+    for step in reporter.track(request, "interpolating"):
+        if step.volume is not None:
+            rows.append((write_volume(targets[len(rows)], step.volume, force=force), step.t))
+    reporter.table("", ("file", "t"), rows)
+    reporter.result({
+        "verb": "interpolate", "model": loaded.name, "a": a, "b": b, "kind": kind, "snap": not no_snap,
+        "frames": [{"file": path, "t": t} for path, t in rows],
+    })
+
+
+def _seed(word: str) -> int | None:
+    """A plain number is a seed, unless a file has that name."""
+    return int(word) if word.isdecimal() and not Path(word).exists() else None
+
+
+def _latent(path: Path, model: Model, reading: dict[str, Any], reporter: Reporter) -> Latent:
+    """Load a latent file, or read and encode a volume."""
+    from napari_vqldm.files import read_volume
+    from napari_vqldm.reconstruct import Latent, encode_steps
+
+    if path.suffix.lower() == ".safetensors":
+        return Latent.load(path)
+    steps = encode_steps(model, read_volume(path, **reading))
+    return next(s.latent for s in reporter.track(steps, f"encoding {path.name}") if s.latent is not None)

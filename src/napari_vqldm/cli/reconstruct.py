@@ -1,0 +1,168 @@
+"""`reconstruct`: real stacks through the autoencoder of a model, one file or a folder of them."""
+
+from __future__ import annotations
+
+import time as clock
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_vqldm.cli import options as opt
+from napari_vqldm.cli.console import Reporter
+from napari_vqldm.cli.memory import is_out_of_memory
+from napari_vqldm.cli.targets import folder_target, stem_of, volume_targets
+from napari_vqldm.errors import VqldmError
+
+if TYPE_CHECKING:
+    from napari_vqldm.checkpoint import Model
+
+DEFAULT_OUT = Path("reconstructed")
+
+
+def reconstruct(
+    source: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="A volume, or a folder of volumes.")],
+    model: opt.Model,
+    out: opt.Out = DEFAULT_OUT,
+    channel: opt.Channel = None,
+    time: opt.Time = None,
+    voxel_size: opt.VoxelSize = None,
+    device: opt.Device = "auto",
+    force: opt.Force = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Reconstruct volumes: same grid, units and voxel size as the input.
+
+    A folder is worked through to its end: unreadable files are reported, existing outputs are skipped without --force.
+    """
+    reporter = Reporter(as_json)
+    reading: dict[str, Any] = {"channel": opt.channel_of(channel), "time": time, "voxel_size_um": voxel_size}
+    from napari_vqldm.cli.models import load_model, model_stem
+    from napari_vqldm.files import list_volumes
+    from napari_vqldm.files.atomic import is_zarr_folder
+
+    if source.is_dir() and not is_zarr_folder(source):
+        files = list_volumes(source)
+        folder = folder_target(out)
+        targets = [folder / f"{stem}-{model_stem(model)}.ome.tif" for stem in _stems(files)]
+        report = _batch(files, targets, load_model(model, device, reporter), reading, force, reporter)
+        _show_batch(report, reporter)
+        if any(entry["status"] == "failed" for entry in report):
+            raise typer.Exit(2)
+        return
+    from napari_vqldm.files import read_volume
+
+    read_volume(source, **reading)  # before torch and the model are loaded: a wrong file is answered at once
+    (target,) = volume_targets(out, [f"{stem_of(source)}-{model_stem(model)}"], force=force)
+    entry = reconstruct_file(load_model(model, device, reporter), source, target, reading, force, reporter)
+    _show_one(entry, reporter)
+
+
+def reconstruct_file(
+    model: Model, source: Path, target: Path, reading: dict[str, Any], force: bool, reporter: Reporter
+) -> dict[str, Any]:
+    """Reconstruct one file and return what is to be said about it.
+
+    Raises
+    ------
+    VqldmError
+        If the file cannot be read, reconstructed or written.
+    """
+    from napari_vqldm.cli.baselines import compare_to_input
+    from napari_vqldm.files import read_volume, write_volume
+    from napari_vqldm.reconstruct import TIE_MARGIN, decode_steps, encode_steps
+
+    began = clock.perf_counter()
+    volume = read_volume(source, **reading)
+    steps = reporter.track(encode_steps(model, volume), f"encoding {source.name}")
+    latent = next(step.latent for step in steps if step.latent is not None)
+    steps = reporter.track(decode_steps(model, latent), f"decoding {source.name}")
+    output = next(step.volume for step in steps if step.volume is not None)
+    seconds = clock.perf_counter() - began
+    write_volume(target, output, force=force)
+    entry: dict[str, Any] = {
+        "status": "done", "file": source, "output": target, "model": model.name, "family": model.config.family,
+        "shape": volume.shape, "voxel_size_um": volume.voxel_size_um, "coded_shape": latent.coded_shape,
+        "coded_voxel_size_um": latent.coded_voxel_size_um, "latent_grid": latent.grid,
+        "background": latent.intensity.background, "scale": latent.intensity.scale,
+        "correlation": compare_to_input(volume, output, latent.coded_shape, model.space.autoencoder.downsampling_factor),
+        "seconds": seconds,
+    }
+    if model.config.family == "vq-ldm":
+        z, y, x = latent.grid
+        entry |= {"near_ties": latent.num_ties, "near_tie_margin": TIE_MARGIN, "cells": z * y * x}
+    return entry
+
+
+def _batch(
+    files: Sequence[Path], targets: Sequence[Path], model: Model, reading: dict[str, Any], force: bool, reporter: Reporter
+) -> list[dict[str, Any]]:
+    """Reconstruct many files; a failure is noted and the next file follows."""
+    report: list[dict[str, Any]] = []
+    for number, (source, target) in enumerate(zip(files, targets, strict=True), 1):
+        if target.exists() and not force:
+            report.append({"status": "skipped", "file": source, "output": target, "reason": "output exists (--force)"})
+            continue
+        reporter.note(f"[{number}/{len(files)}] {source.name}")
+        try:
+            report.append(reconstruct_file(model, source, target, reading, force, reporter))
+        except VqldmError as error:
+            report.append({"status": "failed", "file": source, "reason": str(error)})
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            report.append({"status": "failed", "file": source, "reason": "not enough memory"})
+    return report
+
+
+def _show_one(entry: dict[str, Any], reporter: Reporter) -> None:
+    from napari_vqldm.cli.baselines import ROWS
+
+    reporter.result({"verb": "reconstruct", **entry})
+    rows: list[tuple[str, object]] = [
+        ("output", entry["output"]),
+        ("grid (Z, Y, X)", entry["shape"]),
+        ("voxel size um (z, y, x)", entry["voxel_size_um"]),
+        ("coded on", f"{_words(entry['coded_shape'])} voxels of {_words(entry['coded_voxel_size_um'])} um"),
+        ("latent grid", entry["latent_grid"]),
+        ("intensity", f"background {entry['background']:.4g}, one filament {entry['scale']:.4g}"),
+    ]
+    if "near_ties" in entry:
+        share = 100 * entry["near_ties"] / entry["cells"]
+        rows.append(("codes at a near tie", f"{entry['near_ties']} of {entry['cells']} ({share:.4f} %), margin below "
+                                            f"{entry['near_tie_margin']:g}"))
+    rows.append(("seconds", f"{entry['seconds']:.1f}"))
+    reporter.table(f"{entry['file']} with {entry['model']}", ("", ""), rows)
+    correlations = entry["correlation"]
+    reporter.table("", ("row", "correlation to the input", "what it is"),
+                   [(name, f"{correlations[name]:.4f}", text) for name, text in ROWS.items()])
+
+
+def _show_batch(report: Sequence[dict[str, Any]], reporter: Reporter) -> None:
+    rows = []
+    for entry in report:
+        found = entry.get("correlation", {})
+        numbers = [f"{found[name]:.4f}" if name in found else None for name in COLUMNS]
+        rows.append((entry["file"].name, entry["status"], *numbers, entry.get("reason", entry.get("output"))))
+    counts = {status: sum(e["status"] == status for e in report) for status in ("done", "skipped", "failed")}
+    summary = ", ".join(f"{n} {status}" for status, n in counts.items())
+    reporter.table(f"{summary}; correlation to the input", ("file", "status", *COLUMNS, "output or reason"), rows)
+    if reporter.as_json and counts["failed"]:
+        reporter.note(summary)
+    reporter.result({"verb": "reconstruct", **counts, "files": list(report)})
+
+
+COLUMNS = ("reconstruction", "identity-resample", "gaussian", "pooled")
+
+
+def _stems(files: Sequence[Path]) -> list[str]:
+    """Names for outputs; files that differ in their ending alone keep it."""
+    stems = [stem_of(path) for path in files]
+    often = Counter(stems)
+    return [path.name if often[stem] > 1 else stem for path, stem in zip(files, stems, strict=True)]
+
+
+def _words(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)

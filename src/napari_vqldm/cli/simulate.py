@@ -1,0 +1,99 @@
+"""`simulate`: microtubule volumes with exact truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_vqldm.cli import options as opt
+from napari_vqldm.cli.console import Reporter, to_json_text
+from napari_vqldm.cli.targets import check_targets, folder_target
+
+if TYPE_CHECKING:
+    from napari_vqldm.config import SimulationConfig
+    from napari_vqldm.simulation import SimulatedVolume
+
+DEFAULT_OUT = Path("simulated")
+
+
+def simulate(
+    out: opt.Out = DEFAULT_OUT,
+    count: opt.Count = 1,
+    seed: opt.Seed = 0,
+    start: opt.Start = 0,
+    config: Annotated[
+        str, typer.Option("--config", metavar="TIER|FILE.toml", help="Distribution of scenes.", rich_help_panel=opt.SAMPLING)
+    ] = "standard",
+    shape: opt.Shape = None,
+    voxel_size: opt.VoxelSize = None,
+    photons: opt.Photons = None,
+    background: opt.Background = None,
+    read_noise: opt.ReadNoise = None,
+    offset: opt.Offset = None,
+    blur: opt.Blur = None,
+    device: opt.Device = "auto",
+    force: opt.Force = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Simulate microtubules: per volume a clean and a noisy OME-TIFF, and centre lines and parameters as JSON.
+
+    The noisy volume is in filament units (1 = peak of one filament), with photons and background drawn per volume.
+    With a camera option it is in camera gray values of that camera.
+    """
+    reporter = Reporter(as_json)
+    camera = opt.camera_of(photons, background, read_noise, offset, blur)
+    distribution = _configuration(config, shape, voxel_size)
+    folder = folder_target(out)
+    stems = [f"simulated-seed{seed}-{index:03d}" for index in range(start, start + count)]
+    check_targets([folder / f"{stem}{ending}" for stem in stems for ending in ENDINGS], force=force)
+
+    from napari_vqldm.simulation import simulate_steps
+
+    steps = simulate_steps(count, seed, distribution, camera, True, start, opt.pick_device(device))
+    volumes = []
+    for step, stem in zip(reporter.track(steps, "simulating"), stems, strict=True):
+        volumes.append(_write(step.result, folder / stem, force))
+    reporter.table(
+        "", ("file", "organisation", "length density um/um3", "persistence length um", "voxel size um"),
+        [(v["clean"], p["organisation"], p["length_density_um_per_um3"], p["persistence_length_um"], p["voxel_size_um"])
+         for v in volumes for p in [v["parameters"]]],
+    )
+    reporter.result({
+        "verb": "simulate", "seed": seed, "volumes": volumes,
+        "unit": "peak of one filament" if camera is None else "clean: peak of one filament; noisy: camera gray values",
+    })
+
+
+ENDINGS = ("-clean.ome.tif", "-noisy.ome.tif", "-truth.json")
+
+
+def _write(result: SimulatedVolume, stem: Path, force: bool) -> dict[str, Any]:
+    """Write one simulated volume; return the files and parameters for the report."""
+    from napari_vqldm.files import atomic_path, write_volume
+
+    clean, noisy, truth = (stem.with_name(stem.name + ending) for ending in ENDINGS)
+    write_volume(clean, result.clean, force=force)
+    if result.noisy is not None:
+        write_volume(noisy, result.noisy, force=force)
+    parameters = result.parameters.to_dict()
+    lines = [line.round(5) for line in result.centre_lines]  # 10 pm: far below any meaning, a third of the file
+    with atomic_path(truth, force) as temporary:
+        temporary.write_text(to_json_text({"parameters": parameters, "centre_lines_um_zyx": lines}, indent=None))
+    return {"clean": clean, "noisy": noisy, "truth": truth, "shape": result.clean.shape, "parameters": parameters}
+
+
+def _configuration(
+    name: str, shape: tuple[int, int, int] | None, voxel_size: tuple[float, float, float] | None
+) -> SimulationConfig:
+    """Read a tier or TOML file and replace shape and voxel size where they were given."""
+    from napari_vqldm.config import SimulationConfig, read_toml, validate
+    from napari_vqldm.simulate import tier
+
+    values = read_toml(Path(name)) if name.endswith(".toml") else tier(name).model_dump()
+    if shape is not None:
+        values["shape"] = shape
+    if voxel_size is not None:
+        values |= {"voxel_size_um": voxel_size, "voxel_size_jitter": 0.0}
+    return validate(SimulationConfig, values, name)

@@ -1,0 +1,117 @@
+"""Tiny checkpoints with random weights, and small stacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_vqldm.checkpoint import save_checkpoint
+from napari_vqldm.cli import run
+from napari_vqldm.config import (
+    AutoencoderConfig,
+    DenoiserConfig,
+    DiffusionConfig,
+    ModelConfig,
+    QuantizerConfig,
+    SimulationConfig,
+)
+from napari_vqldm.files import write_volume
+from napari_vqldm.latent import LatentSpace
+from napari_vqldm.models.autoencoder import Autoencoder
+from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.volume import Volume
+
+WINDOW = (8, 16, 16)
+
+
+def tiny_model(path: Path, family: str) -> Path:
+    """Write a checkpoint with random weights that runs in milliseconds."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        family=family,
+        name=f"tiny-{family}",
+        autoencoder=AutoencoderConfig(
+            widths=(4, 8), encoder_blocks=(0, 0), decoder_blocks=(0, 0), latent_channels=3,
+            quantizer=QuantizerConfig(codebook_size=16) if family == "vq-ldm" else None,
+        ),
+        denoiser=DenoiserConfig(
+            channels=(8, 8), blocks=(1, 1), strides=((2, 2, 2),), attention=(False, False), norm_groups=4, head_channels=4
+        ),
+        diffusion=DiffusionConfig(steps=2),
+        window=WINDOW,
+        simulation=SimulationConfig(shape=WINDOW),
+    )
+    autoencoder = Autoencoder(config.autoencoder)
+    channels = config.autoencoder.latent_channels
+    space = LatentSpace(autoencoder, torch.zeros(channels), torch.ones(channels))
+    return save_checkpoint(path, config=config, space=space, denoiser=Denoiser(config.denoiser, channels))
+
+
+@pytest.fixture(scope="session")
+def ldm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny-ldm.safetensors", "ldm")
+
+
+@pytest.fixture(scope="session")
+def vq_ldm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny-vq-ldm.safetensors", "vq-ldm")
+
+
+def blob(seed: int = 0, shape: tuple[int, int, int] = (9, 18, 14)) -> Volume:
+    """A noisy stack with two bright lines, 0.3/0.1/0.1 um."""
+    data = np.random.default_rng(seed).normal(100, 2, shape)
+    data[shape[0] // 2, :, shape[2] // 2] += 60
+    data[shape[0] // 3, shape[1] // 2, :] += 50
+    return Volume(data, (0.3, 0.1, 0.1), {}, "blob")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    return write_volume(tmp_path / "stack.ome.tif", blob())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did: exit code, both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def refused(self, *words: str) -> None:
+        """Check the form of a refusal: exit 2, one line on stderr with these words, nothing on stdout."""
+        assert self.code == 2, (self.code, self.err)
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert self.err.splitlines()[-1] == lines[0]
+        assert "Traceback" not in self.err
+        assert self.out == ""
+        for word in words:
+            assert word in lines[0]
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process."""
+
+    def call(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
