@@ -114,9 +114,9 @@ def parse(words: list[str]) -> None:
 
 
 def check_training(words: list[str]) -> None:
-    from napari_vqldm.training.__main__ import make_parser
+    from napari_vqldm.training.__main__ import _parser
 
-    make_parser().parse_args(words)
+    _parser().parse_args(words)
 
 
 def test_toml_blocks_are_valid_training_configurations() -> None:
