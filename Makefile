@@ -28,7 +28,7 @@ help:
 
 demo: $(STAMPS)/base
 	$(BIN)/napari-vqldm demo --out $(DEMO_OUT) --force
-	@printf 'Open %s\n' "$$(ls -d "$$PWD/$(DEMO_OUT)"/*.html)"
+	@printf 'Open %s\n' "$(abspath $(DEMO_OUT))/index.html"
 
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
@@ -45,7 +45,7 @@ lint: $(STAMPS)/lint
 
 docs: $(STAMPS)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@printf 'Open %s\n' "$$PWD/site/index.html"
+	@printf 'Open %s\n' "$(abspath site)/index.html"
 
 bench: $(STAMPS)/test
 	$(BIN)/python benchmarks/bundled.py --quick

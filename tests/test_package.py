@@ -93,7 +93,7 @@ def test_wheel_holds_weights_samples_presets_and_types(wheel: zipfile.ZipFile) -
     weights = {f"napari_vqldm/zoo/weights/{name}.safetensors" for name in ("ldm", "vq-ldm")}
     presets = {f"napari_vqldm/training/presets/{name}.toml" for name in ("smoke-ldm", "smoke-vq-ldm", "ldm", "vq-ldm")}
     assert weights | presets | {"napari_vqldm/py.typed"} <= names
-    assert any(name.startswith("napari_vqldm/") and "/samples/" in name and name.endswith(".tif") for name in names)
+    assert [name for name in names if name.startswith("napari_vqldm/files/samples/") and name.endswith(".tif")]
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
 
