@@ -104,8 +104,8 @@ def _estimate_unit(unit: npt.NDArray[np.float64]) -> tuple[float, float]:
     smooth = gaussian_filter(unit, _SMOOTHING)
     background, noise = _lower_mode(smooth)
     above = smooth - background
-    bright = float(np.percentile(above, 99.5))
-    noise = max(noise, _NOISE_FLOOR * bright, np.finfo(np.float64).tiny)
+    bright = max(float(np.percentile(above, 99.5)), 1e-5)  # stays above rounding when nothing is bright
+    noise = max(noise, _NOISE_FLOOR * bright)
     visible = np.clip(above / noise - 5.0, 0.0, 1.0)  # fades in between 5 and 6 standard deviations
     weight = _ridge_height(smooth) * visible
     chosen = weight > 0
@@ -113,7 +113,7 @@ def _estimate_unit(unit: npt.NDArray[np.float64]) -> tuple[float, float]:
         scale = _weighted_center(unit[chosen], weight[chosen]) - background
     else:  # no filament-like voxels: too small, or smooth blobs
         scale = float(np.percentile(unit, 99.8)) - background
-    if scale <= _NOISE_FLOOR * bright or scale <= 0:
+    if scale <= _NOISE_FLOOR * bright:
         scale = max(1.0 - background, background)  # the farther end of the range; never 0
     return background, scale
 

@@ -25,9 +25,7 @@ def target_voxel_size(voxel_size_um: Float3, low: Float3, high: Float3) -> Float
 
 def resampled_shape(shape: Int3, source_um: Float3, target_um: Float3) -> Int3:
     """Return the grid (Z, Y, X), at least 2 per axis, that spans the extent of ``shape`` with ``target_um`` voxels."""
-    z, y, x = (
-        n if s == t else max(2, round(n * s / t)) for n, s, t in zip(shape, source_um, target_um, strict=True)
-    )
+    z, y, x = (n if s == t else max(2, round(n * s / t)) for n, s, t in zip(shape, source_um, target_um, strict=True))
     return z, y, x
 
 

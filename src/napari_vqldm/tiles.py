@@ -73,8 +73,7 @@ def plan_tiles(shape: Int3, tile: Int3, halo: Int3, multiple: Int3 = (1, 1, 1)) 
             raise ShapeError(f"expected a shape that is a multiple of {multiple}, got {shape}: pad it first")
     axes = [_cut_axis(n, t, h, m) for n, t, h, m in zip(shape, tile, halo, multiple, strict=True)]
     return [
-        Tile(read=(z[0], y[0], x[0]), keep=(z[1], y[1], x[1]), write=(z[2], y[2], x[2]))
-        for z, y, x in product(*axes)
+        Tile(read=(z[0], y[0], x[0]), keep=(z[1], y[1], x[1]), write=(z[2], y[2], x[2])) for z, y, x in product(*axes)
     ]
 
 
@@ -136,9 +135,7 @@ def pad_to_multiple(
     if data.ndim < 3 or 0 in data.shape:
         raise ShapeError(f"expected (..., Z, Y, X) without empty axes, got shape {data.shape}")
     smallest = minimum or (1, 1, 1)
-    added = [
-        -(-max(n, low) // m) * m - n for n, m, low in zip(data.shape[-3:], multiple, smallest, strict=True)
-    ]
+    added = [-(-max(n, low) // m) * m - n for n, m, low in zip(data.shape[-3:], multiple, smallest, strict=True)]
     padding = Padding(before=(0, 0, 0), after=(added[0], added[1], added[2]))
     if not any(added):
         return data, padding

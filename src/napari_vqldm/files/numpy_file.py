@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def read_npy(path: Path) -> Stack:
     try:
         # Memory mapping checks the header against the file length before any memory is taken.
         data = np.lib.format.open_memmap(path, mode="r") if path.stat().st_size else None
-    except (ValueError, EOFError, OSError, SyntaxError, OverflowError, TypeError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, OverflowError, TypeError, TokenError) as error:
         if "Python objects" in str(error):
             raise FileError(f"{path}: holds Python objects, which are never opened: save plain numbers") from None
         if "empty file" in str(error) or "requested size" in str(error):

@@ -28,12 +28,30 @@ from napari_vqldm.volume import Volume
 
 # What tifffile and the decoders raise on damaged content, found by flipping and cutting bytes of valid files.
 _DAMAGE = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError, EOFError, OSError,
-    struct.error, zlib.error, ElementTree.ParseError, tifffile.OmeXmlError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+    ElementTree.ParseError,
+    tifffile.OmeXmlError,
 )
 # Damage that tifffile only logs, and then goes on with fewer or blank planes.
 _LOGGED_DAMAGE = (
-    "page offset", "offset to page", "tag list of page", "corrupted file", "circular reference", "series raised",
+    "page offset",
+    "offset to page",
+    "tag list of page",
+    "corrupted file",
+    "circular reference",
+    "series raised",
+    "TiffTag 270 ",  # the description, which holds voxel size and axes
 )
 _RESOLUTION_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # of the ResolutionUnit tag; 4 and 5 are tifffile's
 _MAX_EXPANSION = 5000  # bytes in memory per byte of file: above it the header is damaged, zlib reaches 1032
@@ -54,9 +72,12 @@ def read_tiff(path: Path) -> Stack:
         axes, shape, dtype = series.axes, tuple(int(n) for n in series.shape), series.dtype
         missing = any(page is None for page in series.pages)
         xml_text, is_imagej = tif.ome_metadata, bool(tif.is_imagej)
+        cut_xml = xml_text is None and "<OME " in tif.pages.first.description[:1000]
         voxel_size = _tag_voxel_size(tif)
     if dtype is None or math.prod(shape) * dtype.itemsize > _MAX_EXPANSION * path.stat().st_size:
         raise FileError(f"{path}: damaged TIFF: its header promises more data than the file can hold")
+    if cut_xml:
+        raise FileError(f"{path}: truncated or damaged OME-TIFF: its XML has no end")
     if missing:
         raise FileError(f"{path}: truncated TIFF, or one of several files: some of its planes are missing")
     xml = _parse_xml(path, xml_text)
@@ -160,8 +181,10 @@ def _read_planes(path: Path, series_index: int, index: Index) -> npt.NDArray[Any
         # One page per plane: the usual layout. Others (ImageJ's single-page big files) are read whole.
         if series.axes[-2:] == "YX" and len(series.pages) == math.prod(leading) > 1 and len(index) == series.ndim:
             chosen = np.arange(math.prod(leading)).reshape(leading)[index[:-2]]
-            data = series.asarray() if chosen.size == math.prod(leading) else tif.asarray(
-                key=chosen.ravel().tolist(), series=series_index
+            data = (
+                series.asarray()
+                if chosen.size == math.prod(leading)
+                else tif.asarray(key=chosen.ravel().tolist(), series=series_index)
             )
             return np.asarray(data).reshape(*chosen.shape, *series.shape[-2:])
         return np.asarray(series.asarray())[index]
