@@ -70,7 +70,8 @@ class VolumeBank:
 
     def volume(self, part: str, index: int) -> npt.NDArray[np.float16]:
         """Return a memory-mapped clean volume (Z, Y, X), filament units; ``part`` is "train" or "held_out"."""
-        return self._chunks[part][index // CHUNK][index % CHUNK]
+        volume: npt.NDArray[np.float16] = self._chunks[part][index // CHUNK][index % CHUNK]
+        return volume
 
 
 def bank_for(folder: RunFolder, config: SimulationConfig, seed: int, num_volumes: int, held_out: int) -> VolumeBank:

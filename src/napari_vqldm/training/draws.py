@@ -24,9 +24,9 @@ class Key:
     step: int = 0
     index: int = 0
 
-    def at(self, **changes: int) -> Key:
+    def at(self, *, step: int | None = None, index: int | None = None) -> Key:
         """Return the key of another step or sample."""
-        return replace(self, **changes)
+        return replace(self, step=self.step if step is None else step, index=self.index if index is None else index)
 
     def rng(self, purpose: int = 0) -> np.random.Generator:
         """Return the numpy generator of this key."""

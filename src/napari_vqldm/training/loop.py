@@ -49,9 +49,20 @@ class Run:
 class TrainableStage(Protocol[B]):
     """What the loop needs to know about a network in training."""
 
-    name: StageName
-    config: StageConfig
-    task: nn.Module  # everything that is optimized, and its loss as forward
+    @property
+    def name(self) -> StageName:
+        """Name of the stage."""
+        ...
+
+    @property
+    def config(self) -> StageConfig:
+        """Optimization of this stage."""
+        ...
+
+    @property
+    def task(self) -> nn.Module:
+        """Everything that is optimized, and its loss as forward."""
+        ...
 
     def batch(self, step: int) -> B:
         """Make the batch of a step, in the loader thread; a function of the step alone."""
@@ -107,7 +118,7 @@ def averaged_copy(task: nn.Module, decay: float) -> AveragedModel:
         n = int(num_averaged)
         torch._foreach_lerp_(list(averaged), list(current), 1.0 - min(decay, (1 + n) / (10 + n)))
 
-    return AveragedModel(task, multi_avg_fn=average)  # type: ignore[arg-type]
+    return AveragedModel(task, multi_avg_fn=average)
 
 
 def train(run: Run, stage: TrainableStage[B]) -> nn.Module:
@@ -176,9 +187,11 @@ class _Loop(Generic[B]):
         stage.before_step(step, batch, self.average.module)
         terms = stage.losses(self.module, batch, step)
         fabric.backward(terms["loss"])
-        terms["gradient_norm"] = fabric.clip_gradients(
+        norm = fabric.clip_gradients(
             self.module, self.wrapped_optimizer, max_norm=self.config.gradient_clip, error_if_nonfinite=False
         )
+        if norm is not None:
+            terms["gradient_norm"] = norm
         self.wrapped_optimizer.step()
         self.wrapped_optimizer.zero_grad(set_to_none=True)
         self.average.update_parameters(stage.task)

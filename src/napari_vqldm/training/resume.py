@@ -66,7 +66,7 @@ def load_state(path: Path) -> StageState | None:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """Return the optimizer's memory as {"parameter name|quantity": tensor}."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {
         f"{names[parameter]}|{quantity}": value
         for parameter, memory in optimizer.state.items()

@@ -11,6 +11,7 @@ from napari_vqldm.checkpoint import load_checkpoint
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.training.config import StageName
 from napari_vqldm.training.resume import load_state
+from napari_vqldm.zoo import available
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def warm_start(network: nn.Module, stage: StageName, source: str) -> WarmStart:
 
 
 def _weights(source: Path, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
-    """Find the averaged weights of a stage in a run folder or checkpoint."""
+    """Find the averaged weights of a stage in a run folder, a checkpoint or a bundled model of that name."""
+    if not source.exists():
+        source = available().get(str(source), source)
     if source.is_dir():
         for name in ("checkpoint.safetensors", "autoencoder.safetensors"):
             if (source / name).exists() and not (stage == "denoiser" and name.startswith("autoencoder")):
@@ -67,7 +70,7 @@ def _weights(source: Path, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
             raise ConfigError(f"{stage}.init_from: {source} holds neither a checkpoint nor a state of stage {stage!r}")
         return source, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
     if not source.exists():
-        raise ConfigError(f"{stage}.init_from: {source} does not exist: give a run folder or a checkpoint")
+        raise ConfigError(f"{stage}.init_from: {source} does not exist: give a run folder, a checkpoint or a bundled model")
     model = load_checkpoint(source)
     network: nn.Module | None = model.space.autoencoder if stage == "autoencoder" else model.denoiser
     if network is None:

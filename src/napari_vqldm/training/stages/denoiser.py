@@ -133,7 +133,8 @@ class DenoiserTraining:
             entry = self.cache.entry(part, index)
             if crop is not None:
                 starts = [int(rng.integers(n - w + 1)) for n, w in zip(entry.shape[-3:], crop, strict=True)]
-                entry = entry[(..., *(slice(s, s + w) for s, w in zip(starts, crop, strict=True)))]
+                z, y, x = (slice(s, s + w) for s, w in zip(starts, crop, strict=True))
+                entry = entry[..., z, y, x]
             entries.append(np.array(entry))
             conditions.append(self.cache.condition(part, index))
             dropped.append(self.condition is not None and rng.random() < self.condition.dropout)

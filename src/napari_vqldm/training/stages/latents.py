@@ -150,7 +150,7 @@ def _entries(source: VolumeSource, window: Int3, config: LatentsStage) -> int:
     """Number of training entries: volumes times variants; stacks count once per window that they hold."""
     if not isinstance(source, StackSource):
         return len(source) * config.augmentations
-    windows = sum(math.prod(-(-n // w) for n, w in zip(source.stacks.volume(i).shape, window, strict=True)) for i in source.indices)
+    windows: int = sum(math.prod(-(-n // w) for n, w in zip(source.stacks.volume(i).shape, window, strict=True)) for i in source.indices)
     return windows * config.augmentations
 
 
