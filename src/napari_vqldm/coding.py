@@ -210,9 +210,11 @@ def _grid(tensor: Tensor) -> Int3:
     return z, y, x
 
 
-def _divide(block: tuple[slice, slice, slice], factor: Int3) -> tuple[slice, ...]:
-    return tuple(slice(s.start // f, s.stop // f) for s, f in zip(block, factor, strict=True))
+def _divide(block: tuple[slice, slice, slice], factor: Int3) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(s.start // f, s.stop // f) for s, f in zip(block, factor, strict=True))
+    return z, y, x
 
 
-def _times(block: tuple[slice, slice, slice], factor: Int3) -> tuple[slice, ...]:
-    return tuple(slice(s.start * f, s.stop * f) for s, f in zip(block, factor, strict=True))
+def _times(block: tuple[slice, slice, slice], factor: Int3) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(s.start * f, s.stop * f) for s, f in zip(block, factor, strict=True))
+    return z, y, x

@@ -58,6 +58,10 @@ class CameraConfig(Config):
     blur_um: Annotated[float, Field(ge=0.0)] = 0.0  # extra isotropic Gaussian blur before detection, sigma
 
 
+def _default_mix() -> dict[Organisation, float]:
+    return {"aster": 0.3, "two_asters": 0.05, "free": 0.4, "aligned": 0.15, "spindle": 0.1}
+
+
 class SimulationConfig(Config):
     """Distribution from which scenes are drawn; every range is (low, high)."""
 
@@ -69,7 +73,7 @@ class SimulationConfig(Config):
     mean_contour_length_um: Range = (5.0, 20.0)
     out_of_plane: Range = (0.15, 1.0)  # z-weight of directions: flat cell to round cell
     organisation: dict[Organisation, Annotated[float, Field(ge=0.0)]] = Field(
-        default_factory=lambda: {"aster": 0.3, "two_asters": 0.05, "free": 0.4, "aligned": 0.15, "spindle": 0.1}
+        default_factory=_default_mix
     )
     brightness_cv: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
     optics: OpticsConfig = OpticsConfig()

@@ -30,7 +30,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     from napari_vqldm.cli.memory import is_out_of_memory
 
     # typer carries its own copy of click from 0.29 on: find the base class of usage errors in whichever it uses
-    usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    bases = (kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception))
+    usage_error = next(kind for kind in bases if kind.__name__ == "ClickException")
     try:
         code = app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name=PROGRAM, standalone_mode=False)
     except VqldmError as error:

@@ -133,7 +133,8 @@ class Autoencoder(nn.Module):
         for level in reversed(range(len(self.config.strides))):
             reach += 2 * self.config.decoder_blocks[level] * cumulative
             up = self.decoder[self._up_index(level)]
-            reach += cumulative * (int(up.conv.kernel_size[0]) // 2)  # type: ignore[union-attr, operator, index]
+            if isinstance(up, SubPixelUp):
+                reach += cumulative * (up.conv.kernel_size[0] // 2)
             cumulative //= self.config.strides[level][axis]
         return -(-reach // factor)
 

@@ -32,8 +32,8 @@ class ResidualBlock(nn.Module):
 
 def strided_conv(in_channels: int, out_channels: int, stride: Int3) -> nn.Conv3d:
     """Convolution that divides each axis by its stride: kernel stride + 2, one voxel of reach beyond its own block."""
-    kernel = tuple(s + 2 for s in stride)
-    return nn.Conv3d(in_channels, out_channels, kernel, stride=stride, padding=1)
+    z, y, x = stride
+    return nn.Conv3d(in_channels, out_channels, (z + 2, y + 2, x + 2), stride=stride, padding=1)
 
 
 class SubPixelUp(nn.Module):
@@ -55,6 +55,7 @@ class SubPixelUp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, D, H, W) to (B, C', D*sz, H*sy, W*sx)."""
         sz, sy, sx = self.stride
-        return rearrange(
+        volumes: Tensor = rearrange(
             self.conv(x), "b (c sz sy sx) d h w -> b c (d sz) (h sy) (w sx)", sz=sz, sy=sy, sx=sx
-        ).contiguous(memory_format=torch.channels_last_3d)
+        )
+        return volumes.contiguous(memory_format=torch.channels_last_3d)

@@ -184,7 +184,7 @@ class Denoiser(nn.Module):
             h = h + self.control(control)
         skips = [h]
         for level, down in enumerate(self.down):
-            for block, attention in zip(down.blocks, down.attentions, strict=True):
+            for block, attention in zip(down.blocks, down.attentions, strict=True):  # type: ignore[arg-type]
                 h = attention(block(h, embedding))
                 skips.append(h)
             if level < len(self.shrink):
@@ -193,7 +193,7 @@ class Denoiser(nn.Module):
         for block in self.middle.blocks:
             h = block(h, embedding)
         for level, up in enumerate(self.up):
-            for block, attention in zip(up.blocks, up.attentions, strict=True):
+            for block, attention in zip(up.blocks, up.attentions, strict=True):  # type: ignore[arg-type]
                 h = attention(block(torch.cat([h, skips.pop()], dim=1), embedding))
             if level < len(self.grow):
                 h = self.grow[level](h)

@@ -51,3 +51,11 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def update(self, latent: Tensor, code_indices: Tensor, generator: torch.Generator) -> dict[str, float]:
         """Advance moving averages and revive dead codes after an optimizer step; returns what was done."""
+
+    @abstractmethod
+    def training_state(self) -> dict[str, Tensor]:
+        """What a resumed training needs besides the codebook."""
+
+    @abstractmethod
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `training_state` returned."""
