@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from napari_vqldm.config import SimulationConfig
 from napari_vqldm.errors import ShapeError, VolumeError
 from napari_vqldm.files import read_volume
 from napari_vqldm.files.samples import sample_names, sample_path
 from napari_vqldm.intensity import IntensityScale, estimate_intensity
+from napari_vqldm.simulate import Simulator
 
 SHAPE = (16, 96, 96)
 SIGMA = np.array([1.05, 0.95, 0.95])  # voxels: a confocal line at 0.2/0.1/0.1 um
@@ -118,3 +120,13 @@ def test_a_plane_is_refused():
 def test_a_scale_that_is_not_positive_is_refused(scale):
     with pytest.raises(VolumeError, match="above 0"):
         IntensityScale(background=0.0, scale=scale)
+
+
+def test_it_recovers_filament_units_of_the_simulator():
+    simulator = Simulator(SimulationConfig(shape=(24, 96, 96)))
+    batch = simulator.sample(seed=11, indices=range(12))
+    found = [estimate_intensity(noisy[0].numpy()) for noisy in batch.noisy]  # true background 0, true scale 1
+    scales = np.array([f.scale for f in found])
+    assert max(abs(f.background) for f in found) < 0.1
+    assert np.median(scales) == pytest.approx(1, abs=0.2)
+    assert np.mean(abs(scales - 1) < 0.3) >= 0.75
