@@ -22,6 +22,7 @@ Limits = tuple[float, float]
 
 GAP = 3  # pixels between the three projections
 GAP_GRAY = 38  # a visible but quiet seam
+PLAIN = str.maketrans({"µ": "u", "×": "x", "³": "3", "²": "2"})  # Pillow's own font lacks these
 BAR_STEPS_UM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
@@ -128,8 +129,13 @@ def draw_scale_bar(image: Gray, pixels_per_um: float) -> Gray:
     pen.rectangle((margin, bottom - thickness, margin + bar - 1, bottom - 1), fill=255)
     if columns >= 96:  # a label needs room to be readable
         pen.text(
-            (margin, bottom - thickness - 2), f"{length_um:g} um", fill=255, font=_font(max(9, columns // 22)),
-            anchor="ls", stroke_width=1, stroke_fill=0,
+            (margin, bottom - thickness - 2),
+            f"{length_um:g} um",
+            fill=255,
+            font=_font(max(9, columns // 22)),
+            anchor="ls",
+            stroke_width=1,
+            stroke_fill=0,
         )
     return np.asarray(picture, np.uint8)
 
@@ -177,7 +183,9 @@ def contact_sheet(
             sheet.paste(Image.fromarray(panel.image), (left, below))
             for index, words in enumerate((panel.title, *panel.lines)):
                 place = (left, below + high + 6 + index * line)
-                pen.text(place, _shorten(words, wide + margin - 6, text), fill=0 if index == 0 else 90, font=_font(text))
+                pen.text(
+                    place, _shorten(words, wide + margin - 6, text), fill=0 if index == 0 else 90, font=_font(text)
+                )
             left += wide + margin
     return np.asarray(sheet, np.uint8)
 
@@ -185,7 +193,7 @@ def contact_sheet(
 def png_bytes(image: npt.NDArray[np.uint8]) -> bytes:
     """Encode gray (H, W) or RGB (H, W, 3) pixels as PNG."""
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="PNG", optimize=True)
+    Image.fromarray(image).save(stream, format="PNG")
     return stream.getvalue()
 
 
@@ -194,8 +202,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _shorten(words: str, width: int, size: int) -> str:
-    """Cut words that would run into the next panel; Pillow's own font has no micro sign."""
-    font, words = _font(size), words.replace("µ", "u")
+    """Cut words that would run into the next panel."""
+    font, words = _font(size), words.translate(PLAIN)
     if font.getlength(words) <= width:
         return words
     while words and font.getlength(words + "...") > width:

@@ -38,11 +38,19 @@ def tiny_model(path: Path, family: str) -> Path:
         family=family,
         name=f"tiny-{family}",
         autoencoder=AutoencoderConfig(
-            widths=(4, 8), encoder_blocks=(0, 0), decoder_blocks=(0, 0), latent_channels=3,
+            widths=(4, 8),
+            encoder_blocks=(0, 0),
+            decoder_blocks=(0, 0),
+            latent_channels=3,
             quantizer=QuantizerConfig(codebook_size=16) if family == "vq-ldm" else None,
         ),
         denoiser=DenoiserConfig(
-            channels=(8, 8), blocks=(1, 1), strides=((2, 2, 2),), attention=(False, False), norm_groups=4, head_channels=4
+            channels=(8, 8),
+            blocks=(1, 1),
+            strides=((2, 2, 2),),
+            attention=(False, False),
+            norm_groups=4,
+            head_channels=4,
         ),
         diffusion=DiffusionConfig(steps=2),
         window=WINDOW,

@@ -1,4 +1,7 @@
-"""The command `napari-vqldm`. Exit codes: 0 done, 1 a bug, 2 a mistake that one line on stderr explains, 130 interrupted."""
+"""The command `napari-vqldm`.
+
+Exit codes: 0 done, 1 a bug, 2 a mistake that one line on stderr explains, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     bases = (kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception))
     usage_error = next(kind for kind in bases if kind.__name__ == "ClickException")
     try:
-        code = app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name=PROGRAM, standalone_mode=False)
+        code = app(
+            args=list(sys.argv[1:] if arguments is None else arguments), prog_name=PROGRAM, standalone_mode=False
+        )
     except VqldmError as error:
         print_error(str(error))
         return 2

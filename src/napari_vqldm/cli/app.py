@@ -28,7 +28,9 @@ def _root(
     """
 
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 app.callback()(_root)
 
 START, VERBS, INSPECT = "Start", "Volumes and latents", "Models"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+from einops import reduce
 
-from napari_vqldm.metrics.fidelity import gaussian_baseline, pearson, pooled_baseline
+from napari_vqldm.metrics.fidelity import gaussian_baseline, pearson
 from napari_vqldm.resample import resample_to
 from napari_vqldm.tiles import pad_to_multiple
 from napari_vqldm.volume import Int3, Volume
@@ -60,5 +62,8 @@ def compare_to_input(source: Volume, output: Volume, coded_shape: Int3, factor: 
 
 def _pool(data: npt.NDArray[Any], factor: Int3) -> npt.NDArray[Any]:
     """Average any volume over latent cells: padded to whole cells, cropped again."""
-    padded, padding = pad_to_multiple(data, factor)
-    return padding.crop(pooled_baseline(padded, factor))
+    padded, padding = pad_to_multiple(np.asarray(data, np.float32), factor)
+    z, y, x = factor
+    cells = reduce(padded, "(d z) (h y) (w x) -> d h w", "mean", z=z, y=y, x=x)
+    depth, height, width = padded.shape
+    return np.asarray(padding.crop(resample_to(cells, (depth, height, width))))

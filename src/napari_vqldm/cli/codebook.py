@@ -21,7 +21,8 @@ def codebook(
     files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Volumes whose codes are counted.")],
     model: opt.Model = "vq-ldm",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="CSV file with the counts of every code.", rich_help_panel=opt.OUTPUT)
+        Path | None,
+        typer.Option("--out", "-o", help="CSV file with the counts of every code.", rich_help_panel=opt.OUTPUT),
     ] = None,
     channel: opt.Channel = None,
     time: opt.Time = None,
@@ -47,15 +48,24 @@ def codebook(
     size = len(usage.filament.counts)
     parts = usage.to_dict()
     reporter.table(
-        f"{size} codes, {len(files)} volumes", ("cells", "count", "codes used", "dead codes", "perplexity"),
+        f"{size} codes, {len(files)} volumes",
+        ("cells", "count", "codes used", "dead codes", "perplexity"),
         [(name, p["cells"], p["codes_used"], p["dead_codes"], f"{p['perplexity']:.1f}") for name, p in parts.items()],
     )
     if target is not None:
         with atomic_path(target, force) as temporary:
             temporary.write_text(_counts_as_csv(usage), encoding="utf-8")
         reporter.note(f"counts of every code: {target}")
-    reporter.result({"verb": "codebook", "model": loaded.name, "codebook_size": size, "files": files, **parts,
-                     "counts_file": target})
+    reporter.result(
+        {
+            "verb": "codebook",
+            "model": loaded.name,
+            "codebook_size": size,
+            "files": files,
+            **parts,
+            "counts_file": target,
+        }
+    )
 
 
 def _counts_as_csv(usage: CodebookUsage) -> str:

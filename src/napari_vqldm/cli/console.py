@@ -20,10 +20,14 @@ class Step(Protocol):
     """What every stepwise twin yields; ``index`` counts from 0."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Number of this step, from 0."""
+        ...
 
     @property
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """How many steps there are, as far as known."""
+        ...
 
 
 S = TypeVar("S", bound=Step)
@@ -52,8 +56,14 @@ class Reporter:
         if self.as_json:
             return
         listed = [[_cell(value) for value in row] for row in rows]
-        table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0),
-                      show_header=any(columns))
+        table = Table(
+            title=escape(title) or None,
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            show_header=any(columns),
+        )
         for index, name in enumerate(columns):
             numeric = bool(listed) and all(_is_number(row[index]) for row in listed)
             table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
@@ -85,15 +95,21 @@ class Reporter:
 
     def _progress(self) -> Progress:
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
         )
         return Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal)
 
 
 def print_error(text: str) -> None:
     """Print one error line on stderr."""
-    _console(stderr=True).print(f"[bold red]error:[/] {escape(' '.join(text.split()))}", highlight=False, soft_wrap=True)
+    _console(stderr=True).print(
+        f"[bold red]error:[/] {escape(' '.join(text.split()))}", highlight=False, soft_wrap=True
+    )
 
 
 def to_json_text(values: Any, indent: int | None = 2) -> str:

@@ -52,6 +52,8 @@ class Page:
     commands: tuple[str, ...] = field(default=())
 
 
+MOST_COLUMNS = 5
+
 STYLE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --ink: #1c1f23; --soft: #5c636b; --line: #dcdee0; --card: #ffffff;
   --accent: #1f6f78; --warn: #8a4b08; }
@@ -69,11 +71,12 @@ p { max-width: 78ch; margin: .25rem 0 .9rem; }
 .run { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: 1rem 0 0; padding: .7rem 0; font-size: .86rem;
   border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
 .run div, .facts div { display: flex; gap: .45em; }
-dt { color: var(--soft); } dd { margin: 0; font-variant-numeric: tabular-nums; }
+dt { color: var(--soft); white-space: nowrap; } dd { margin: 0; font-variant-numeric: tabular-nums; }
 section { margin-top: 2.6rem; }
 section > p { color: var(--soft); }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 270px), 1fr)); gap: 18px;
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)); gap: 18px;
   align-items: start; }
+@media (min-width: 1000px) { .grid { grid-template-columns: repeat(var(--columns), 1fr); } }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
 figure img { display: block; width: 100%; height: auto; background: #000; }
 figcaption { padding: .6rem .75rem .7rem; }
@@ -89,7 +92,8 @@ th:first-child, td:first-child { text-align: left; } th { font-weight: 600; colo
 .note { font-size: .82rem; color: var(--soft); margin-top: .4rem; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem; overflow-x: auto;
   font-size: .84rem; line-height: 1.5; }
-footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: .86rem; color: var(--soft); }
+footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: .86rem;
+  color: var(--soft); }
 footer ul { padding-left: 1.1rem; max-width: 82ch; }
 """
 
@@ -97,16 +101,26 @@ footer ul { padding-left: 1.1rem; max-width: 82ch; }
 def render_html(page: Page) -> str:
     """Return the page as one HTML text with its pictures inside."""
     parts = [
-        "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
+        "<!doctype html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(page.title)}</title>", f"<style>{STYLE}</style>", "</head>", "<body>", "<main>",
-        f"<header><h1>{escape(page.title)}</h1>", f'<p class="lead">{escape(page.lead)}</p>',
+        f"<title>{escape(page.title)}</title>",
+        f"<style>{STYLE}</style>",
+        "</head>",
+        "<body>",
+        "<main>",
+        f"<header><h1>{escape(page.title)}</h1>",
+        f'<p class="lead">{escape(page.lead)}</p>',
         f'<dl class="run">{_facts(page.facts)}</dl></header>',
         *(_section(section) for section in page.sections),
         "<footer>",
     ]
     if page.notes:
-        parts.append("<h2>How to read this page</h2><ul>" + "".join(f"<li>{escape(n)}</li>" for n in page.notes) + "</ul>")
+        parts.append(
+            "<h2>How to read this page</h2><ul>" + "".join(f"<li>{escape(n)}</li>" for n in page.notes) + "</ul>"
+        )
     if page.commands:
         parts.append("<h2>The same by hand</h2><pre>" + escape("\n".join(page.commands)) + "</pre>")
     return "\n".join([*parts, "</footer>", "</main>", "</body>", "</html>", ""])
@@ -129,7 +143,9 @@ def _section(section: Section) -> str:
     parts = [f"<section><h2>{escape(section.title)}</h2>", f"<p>{escape(section.text)}</p>"]
     parts += [f'<p class="missing">{escape(line)}</p>' for line in section.missing]
     if section.pictures:
-        parts.append('<div class="grid">' + "\n".join(_figure(picture) for picture in section.pictures) + "</div>")
+        columns = max(3, min(MOST_COLUMNS, len(section.pictures)))
+        figures = "\n".join(_figure(picture) for picture in section.pictures)
+        parts.append(f'<div class="grid" style="--columns: {columns}">{figures}</div>')
     if section.table is not None:
         parts.append(_table(section.table))
     return "\n".join([*parts, "</section>"])

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_vqldm import zoo
 from napari_vqldm.cli.baselines import GAUSSIAN_SIGMA_VOXELS, ROWS, compare_to_input
 from napari_vqldm.cli.console import Reporter
 from napari_vqldm.cli.demo_page import Picture, Section, Table
+from napari_vqldm.cli.models import load_model
+from napari_vqldm.errors import CheckpointError
 from napari_vqldm.files import read_volume, write_volume
 from napari_vqldm.files.samples import sample_names, sample_path
 from napari_vqldm.metrics.fidelity import gaussian_baseline, pearson, psnr_unit_range
@@ -38,6 +41,23 @@ class Studio:
     reporter: Reporter
     models: dict[str, Model] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)  # family -> why it is not there
+
+    def load(self, family: str, name: str, device: str) -> None:
+        """Load the model of one family, or remember why a bundled one is not there.
+
+        Raises
+        ------
+        CheckpointError
+            If a checkpoint that the user named cannot be used or is of the other family.
+        """
+        if name in zoo.NAMES and name not in zoo.available():
+            self.missing[family] = f"the bundled model {name!r} is not part of this installation"
+            self.reporter.note(f"{self.missing[family]}: the page goes without it")
+            return
+        model = load_model(name, device, self.reporter)
+        if model.config.family != family:
+            raise CheckpointError(f"{name}: expected a model of family {family}, got {model.config.family}")
+        self.models[family] = model
 
     def keep(self, volume: Volume, name: str) -> str:
         """Write a volume and return its link on the page."""
@@ -90,16 +110,18 @@ def generated_section(studio: Studio, family: str, count: int, seed: int) -> Sec
             seconds, began = time.perf_counter() - began, time.perf_counter()
             conditions = dict(volume.provenance.get("request", volume.provenance).get("conditions", {}))
             facts = [
-                ("seed", f"{seed}, index {len(pictures)}"), ("voxel size", microns(volume.voxel_size_um)),
-                *_asked(conditions), ("time", f"{seconds:.1f} s"),
+                ("seed", f"{seed}, index {len(pictures)}"),
+                ("voxel size", microns(volume.voxel_size_um)),
+                *_asked(conditions),
+                ("time", f"{seconds:.1f} s"),
             ]
             file = studio.keep(volume, f"generated-{family}-{len(pictures)}")
             pictures.append(Picture(draw(volume), f"{family}, sample {len(pictures)}", tuple(facts), file))
     return Section(
         title,
         f"{sum(model.header.card.parameters.values()) / 1e6:.1f} million parameters, {diffusion.sampler} sampler, "
-        f"{diffusion.steps} steps. Noise-free expectation in units of one filament's peak; the first {count} samples of "
-        "the seed, none left out.",
+        f"{diffusion.steps} steps. Noise-free expectation in units of one filament's peak; the first {count} samples "
+        "of the seed, none left out.",
         tuple(pictures),
     )
 
@@ -118,16 +140,18 @@ def denoised_section(studio: Studio, result: SimulatedVolume, number: int) -> Se
     for family, model in studio.models.items():
         output, latent, seconds = _reconstruct(studio, model, noisy, f"reconstructing simulated volume {number}")
         file = studio.keep(output, f"simulated-{number}-{family}")
-        shown.append((f"Reconstructed by {family}", output, (("latent", _latent_size(latent)), ("time", seconds)), file))
+        shown.append(
+            (f"Reconstructed by {family}", output, (("latent", _latent_size(latent)), ("time", seconds)), file)
+        )
     pictures = [
-        Picture(draw(volume, limits), title, (("to the truth", _fidelity(volume, clean)), *facts), file)
+        Picture(draw(volume, limits), title, (*_fidelity(volume, clean), *facts), file)
         for title, volume, facts, file in shown
     ]
     pictures.append(Picture(draw(clean, limits), "Truth, noise-free", (("for comparison", "never seen by a model"),)))
     return Section(
         f"Simulated volume {number}, reconstructed",
-        "The noisy volume goes through the autoencoder of each model and comes back on the same grid, in the same units. "
-        "The truth is known here, so the error is too. One display range for all.",
+        "The noisy volume goes through the autoencoder of each model and comes back on the same grid, in the same "
+        "units. The truth is known here, so the error is too. One display range for all.",
         tuple(pictures),
         missing=studio.gaps("reconstruction"),
     )
@@ -144,14 +168,14 @@ def real_section(studio: Studio, sample: str) -> Section:
     for family, model in studio.models.items():
         output, latent, seconds = _reconstruct(studio, model, source, f"reconstructing {sample}")
         found = compare_to_input(source, output, latent.coded_shape, model.space.autoencoder.downsampling_factor)
-        facts = (
+        numbers = (
             ("correlation to the input", f"{found['reconstruction']:.3f}"),
             ("worked at", microns(latent.coded_voxel_size_um)),
             ("latent", _latent_size(latent)),
             ("time", seconds),
         )
         file = studio.keep(output, f"real-{sample}-{family}")
-        pictures.append(Picture(draw(output, limits), f"Reconstructed by {family}", facts, file))
+        pictures.append(Picture(draw(output, limits), f"Reconstructed by {family}", numbers, file))
         rows.append((family, *(f"{found[name]:.3f}" for name in ROWS)))
     note = "; ".join(f"{name}: {text}" for name, text in ROWS.items() if name != "reconstruction")
     table = Table(("correlation to the input", *ROWS), tuple(rows), note + ".") if rows else None
@@ -159,7 +183,9 @@ def real_section(studio: Studio, sample: str) -> Section:
         f"Real stack: {sample}",
         "A confocal stack of a mitotic spindle, from a laboratory that had no part in the training: the models learned "
         "from simulations alone. No truth exists; correlation to the noisy input is the only number.",
-        tuple(pictures), table, studio.gaps("reconstruction"),
+        tuple(pictures),
+        table,
+        studio.gaps("reconstruction"),
     )
 
 
@@ -201,8 +227,12 @@ def _reconstruct(studio: Studio, model: Model, volume: Volume, doing: str) -> tu
     return output, latent, f"{time.perf_counter() - began:.1f} s"
 
 
-def _fidelity(volume: Volume, clean: Volume) -> str:
-    return f"PSNR {psnr_unit_range(volume.data, clean.data):.1f} dB, correlation {pearson(volume.data, clean.data):.3f}"
+def _fidelity(volume: Volume, clean: Volume) -> tuple[tuple[str, str], ...]:
+    """Return the facts that compare a volume with the truth."""
+    return (
+        ("PSNR to the truth", f"{psnr_unit_range(volume.data, clean.data):.1f} dB"),
+        ("correlation to it", f"{pearson(volume.data, clean.data):.3f}"),
+    )
 
 
 def _latent_size(latent: Latent) -> str:

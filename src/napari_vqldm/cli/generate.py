@@ -52,8 +52,16 @@ def generate(
 
     began = time.perf_counter()
     request = generate_steps(
-        loaded, count=count, shape=shape, seed=seed, steps=steps, sampler=sampler, condition=wanted or None,
-        guidance_scale=guidance, camera=camera, start=start,
+        loaded,
+        count=count,
+        shape=shape,
+        seed=seed,
+        steps=steps,
+        sampler=sampler,
+        condition=wanted or None,
+        guidance_scale=guidance,
+        camera=camera,
+        start=start,
     )
     written = []
     for step in reporter.track(request, "generating"):
@@ -63,15 +71,25 @@ def generate(
     rows = [(path, volume.shape, volume.voxel_size_um, start + i) for i, (path, volume) in enumerate(written)]
     reporter.table("", ("file", "shape", "voxel size um", "index"), rows)
     reporter.line(f"{count} volumes of seed {seed} in {seconds:.1f} s; {_unit(camera is not None)}")
-    reporter.result({
-        "verb": "generate", "model": loaded.name, "seed": seed, "seconds": seconds,
-        "unit": "camera gray values" if camera is not None else "peak of one filament",
-        "volumes": [
-            {"file": path, "index": start + i, "shape": volume.shape, "voxel_size_um": volume.voxel_size_um,
-             "provenance": dict(volume.provenance)}
-            for i, (path, volume) in enumerate(written)
-        ],
-    })
+    reporter.result(
+        {
+            "verb": "generate",
+            "model": loaded.name,
+            "seed": seed,
+            "seconds": seconds,
+            "unit": "camera gray values" if camera is not None else "peak of one filament",
+            "volumes": [
+                {
+                    "file": path,
+                    "index": start + i,
+                    "shape": volume.shape,
+                    "voxel_size_um": volume.voxel_size_um,
+                    "provenance": dict(volume.provenance),
+                }
+                for i, (path, volume) in enumerate(written)
+            ],
+        }
+    )
 
 
 def _unit(through_camera: bool) -> str:

@@ -19,7 +19,9 @@ HEADER_PEEK_BYTES = 1 << 20  # the metadata of a safetensors file comes first
 
 
 def info(
-    target: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model name, checkpoint, volume or latent file.")],
+    target: Annotated[
+        str, typer.Argument(metavar="MODEL|FILE", help="A model name, checkpoint, volume or latent file.")
+    ],
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
@@ -66,7 +68,9 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         "sampler": config.diffusion.sampler,
         "steps": config.diffusion.steps,
         "conditions": [*condition.names, "organisation"] if condition is not None else [],
-        "condition_ranges": _ranges(config.simulation) if condition is not None and config.simulation is not None else {},
+        "condition_ranges": _ranges(config.simulation)
+        if condition is not None and config.simulation is not None
+        else {},
         "training": training.model_dump(mode="json"),
     }
 

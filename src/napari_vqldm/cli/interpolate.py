@@ -26,11 +26,11 @@ def interpolate(
     a: Annotated[
         str, typer.Option("--a", metavar="FILE|SEED", help="Start: volume, latent file or seed.", rich_help_panel=PATH)
     ],
-    b: Annotated[
-        str, typer.Option("--b", metavar="FILE|SEED", help="End: of the same sort.", rich_help_panel=PATH)
-    ],
+    b: Annotated[str, typer.Option("--b", metavar="FILE|SEED", help="End: of the same sort.", rich_help_panel=PATH)],
     out: opt.Out = DEFAULT_OUT,
-    frames: Annotated[int, typer.Option("--frames", min=2, help="Frames, both ends included.", rich_help_panel=PATH)] = 5,
+    frames: Annotated[
+        int, typer.Option("--frames", min=2, help="Frames, both ends included.", rich_help_panel=PATH)
+    ] = 5,
     kind: Annotated[
         Literal["linear", "slerp"],
         typer.Option("--kind", help="slerp turns the direction and interpolates the norm.", rich_help_panel=PATH),
@@ -79,10 +79,17 @@ def interpolate(
         if step.volume is not None:
             rows.append((write_volume(targets[len(rows)], step.volume, force=force), step.t))
     reporter.table("", ("file", "t"), rows)
-    reporter.result({
-        "verb": "interpolate", "model": loaded.name, "a": a, "b": b, "kind": kind, "snap": not no_snap,
-        "frames": [{"file": path, "t": t} for path, t in rows],
-    })
+    reporter.result(
+        {
+            "verb": "interpolate",
+            "model": loaded.name,
+            "a": a,
+            "b": b,
+            "kind": kind,
+            "snap": not no_snap,
+            "frames": [{"file": path, "t": t} for path, t in rows],
+        }
+    )
 
 
 def _seed(word: str) -> int | None:

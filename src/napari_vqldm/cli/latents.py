@@ -42,14 +42,26 @@ def encode(
             latent.save(target, force=force)
     size, voxels = target.stat().st_size, volume.data.size
     content = "code indices" if latent.codes is not None else "standardized latent"
-    reporter.line(f"{target}: {content} on a grid of {latent.grid}, {size} bytes for {voxels} voxels "
-                  f"({8 * size / voxels:.3g} bits per voxel)")
-    reporter.result({
-        "verb": "encode", "file": target, "bytes": size, "bits_per_voxel": 8 * size / voxels, "model": loaded.name,
-        "family": latent.family, "grid": latent.grid, "coded_shape": latent.coded_shape,
-        "coded_voxel_size_um": latent.coded_voxel_size_um, "num_ties": latent.num_ties,
-        "background": latent.intensity.background, "scale": latent.intensity.scale,
-    })
+    reporter.line(
+        f"{target}: {content} on a grid of {latent.grid}, {size} bytes for {voxels} voxels "
+        f"({8 * size / voxels:.3g} bits per voxel)"
+    )
+    reporter.result(
+        {
+            "verb": "encode",
+            "file": target,
+            "bytes": size,
+            "bits_per_voxel": 8 * size / voxels,
+            "model": loaded.name,
+            "family": latent.family,
+            "grid": latent.grid,
+            "coded_shape": latent.coded_shape,
+            "coded_voxel_size_um": latent.coded_voxel_size_um,
+            "num_ties": latent.num_ties,
+            "background": latent.intensity.background,
+            "scale": latent.intensity.scale,
+        }
+    )
 
 
 def decode(
@@ -73,5 +85,12 @@ def decode(
         if step.volume is not None:
             write_volume(target, step.volume, force=force)
     reporter.line(f"{target}: {latent.shape} voxels of {latent.voxel_size_um} um")
-    reporter.result({"verb": "decode", "file": target, "shape": latent.shape, "voxel_size_um": latent.voxel_size_um,
-                     "model": loaded.name})
+    reporter.result(
+        {
+            "verb": "decode",
+            "file": target,
+            "shape": latent.shape,
+            "voxel_size_um": latent.voxel_size_um,
+            "model": loaded.name,
+        }
+    )

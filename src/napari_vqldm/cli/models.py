@@ -23,8 +23,10 @@ def load_model(name: str, device: str, reporter: Reporter) -> Model:
     model = load_checkpoint(path, pick_device(device))
     card = model.header.card
     marks = "" if card.fully_gated else "; not through all quality gates, see `info`"
-    reporter.note(f"model {card.name} ({card.family}, {sum(card.parameters.values()) / 1e6:.1f} M parameters) on "
-                  f"{model.device}{marks}")
+    reporter.note(
+        f"model {card.name} ({card.family}, {sum(card.parameters.values()) / 1e6:.1f} M parameters) on "
+        f"{model.device}{marks}"
+    )
     return model
 
 

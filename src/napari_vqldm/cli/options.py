@@ -18,59 +18,78 @@ INPUT, MODEL, SAMPLING, CAMERA, OUTPUT = "Input", "Model", "Sampling", "Camera a
 # --- types of the verbs' parameters -----------------------------------------------------------------------------------
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="ldm, vq-ldm or a .safetensors checkpoint.",
-                      rich_help_panel=MODEL)
+    str,
+    typer.Option(
+        "--model", "-m", metavar="NAME|FILE", help="ldm, vq-ldm or a .safetensors checkpoint.", rich_help_panel=MODEL
+    ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ... (auto: the GPU where there is one).",
-                      rich_help_panel=MODEL)
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:1, ... (auto: the GPU where there is one).", rich_help_panel=MODEL
+    ),
 ]
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="File or folder to write; folders are made.", rich_help_panel=OUTPUT)
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Overwrite files that exist.", rich_help_panel=OUTPUT)
-]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.", rich_help_panel=OUTPUT)]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout; messages stay on stderr.", rich_help_panel=OUTPUT)
+    bool,
+    typer.Option("--json", help="Print one JSON object on stdout; messages stay on stderr.", rich_help_panel=OUTPUT),
 ]
 VoxelSize = Annotated[
     tuple[float, float, float] | None,
-    typer.Option("--voxel-size", metavar="Z Y X", help="Voxel size in micrometres, where the file has none or a wrong one.",
-                 rich_help_panel=INPUT),
+    typer.Option(
+        "--voxel-size",
+        metavar="Z Y X",
+        help="Voxel size in micrometres, where the file has none or a wrong one.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Channel = Annotated[
-    str | None, typer.Option("--channel", metavar="INDEX|NAME", help="Channel of a file with several (from 0).",
-                             rich_help_panel=INPUT)
+    str | None,
+    typer.Option(
+        "--channel", metavar="INDEX|NAME", help="Channel of a file with several (from 0).", rich_help_panel=INPUT
+    ),
 ]
 Time = Annotated[
-    int | None, typer.Option("--time", metavar="INDEX", help="Time point of a file with several (from 0).",
-                             rich_help_panel=INPUT)
+    int | None,
+    typer.Option("--time", metavar="INDEX", help="Time point of a file with several (from 0).", rich_help_panel=INPUT),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Volume i of a seed is always the same.", rich_help_panel=SAMPLING)]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Volume i of a seed is always the same.", rich_help_panel=SAMPLING)
+]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many volumes.", rich_help_panel=SAMPLING)]
 Start = Annotated[
     int, typer.Option("--start", min=0, help="Index of the first volume of the seed.", rich_help_panel=SAMPLING)
 ]
 Shape = Annotated[
     tuple[int, int, int] | None,
-    typer.Option("--shape", metavar="Z Y X", help="Voxels per axis; by default the trained window.", rich_help_panel=SAMPLING),
+    typer.Option(
+        "--shape", metavar="Z Y X", help="Voxels per axis; by default the trained window.", rich_help_panel=SAMPLING
+    ),
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Sampling steps; by default the checkpoint's.", rich_help_panel=SAMPLING)
+    int | None,
+    typer.Option("--steps", min=1, help="Sampling steps; by default the checkpoint's.", rich_help_panel=SAMPLING),
 ]
 Sampler = Annotated[
-    str | None, typer.Option("--sampler", help="euler, heun, ddim or ddpm; by default the checkpoint's.",
-                             rich_help_panel=SAMPLING)
+    str | None,
+    typer.Option("--sampler", help="euler, heun, ddim or ddpm; by default the checkpoint's.", rich_help_panel=SAMPLING),
 ]
 Condition = Annotated[
     list[str] | None,
-    typer.Option("--condition", metavar="NAME=VALUE", rich_help_panel=SAMPLING,
-                 help="Fix what is otherwise drawn per volume, e.g. length_density_um_per_um3=0.3 or organisation=aster; "
-                      "repeatable. `info MODEL` lists the names."),
+    typer.Option(
+        "--condition",
+        metavar="NAME=VALUE",
+        rich_help_panel=SAMPLING,
+        help="Fix what is otherwise drawn per volume, e.g. length_density_um_per_um3=0.3 or organisation=aster; "
+        "repeatable. `info MODEL` lists the names.",
+    ),
 ]
 Photons = Annotated[
-    float | None, typer.Option("--photons", help="Expected photons at the peak of one filament.", rich_help_panel=CAMERA)
+    float | None,
+    typer.Option("--photons", help="Expected photons at the peak of one filament.", rich_help_panel=CAMERA),
 ]
 Background = Annotated[
     float | None, typer.Option("--background", help="Constant background, in filament peaks.", rich_help_panel=CAMERA)
@@ -80,7 +99,8 @@ ReadNoise = Annotated[
 ]
 Offset = Annotated[float | None, typer.Option("--offset", help="Camera offset, gray values.", rich_help_panel=CAMERA)]
 Blur = Annotated[
-    float | None, typer.Option("--blur", help="Extra Gaussian blur before the camera, sigma in um.", rich_help_panel=CAMERA)
+    float | None,
+    typer.Option("--blur", help="Extra Gaussian blur before the camera, sigma in um.", rich_help_panel=CAMERA),
 ]
 
 # --- meaning ----------------------------------------------------------------------------------------------------------
@@ -98,7 +118,9 @@ def parse_condition(words: Sequence[str] | None) -> dict[str, float | str]:
     for word in words or ():
         name, equals, text = (part.strip() for part in word.partition("="))
         if not (equals and name and text):
-            raise ConditionError(f"expected --condition NAME=VALUE, got {word!r}: write e.g. --condition organisation=aster")
+            raise ConditionError(
+                f"expected --condition NAME=VALUE, got {word!r}: write e.g. --condition organisation=aster"
+            )
         if name in values:
             raise ConditionError(f"condition {name!r} was given twice: keep one")
         try:
@@ -115,7 +137,11 @@ def camera_of(
     from napari_vqldm.config import CameraConfig, validate
 
     given = {
-        "photons": photons, "background": background, "read_noise_e": read_noise, "offset_adu": offset, "blur_um": blur,
+        "photons": photons,
+        "background": background,
+        "read_noise_e": read_noise,
+        "offset_adu": offset,
+        "blur_um": blur,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return validate(CameraConfig, chosen, "camera options") if chosen else None

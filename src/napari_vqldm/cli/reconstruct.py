@@ -83,11 +83,21 @@ def reconstruct_file(
     seconds = clock.perf_counter() - began
     write_volume(target, output, force=force)
     entry: dict[str, Any] = {
-        "status": "done", "file": source, "output": target, "model": model.name, "family": model.config.family,
-        "shape": volume.shape, "voxel_size_um": volume.voxel_size_um, "coded_shape": latent.coded_shape,
-        "coded_voxel_size_um": latent.coded_voxel_size_um, "latent_grid": latent.grid,
-        "background": latent.intensity.background, "scale": latent.intensity.scale,
-        "correlation": compare_to_input(volume, output, latent.coded_shape, model.space.autoencoder.downsampling_factor),
+        "status": "done",
+        "file": source,
+        "output": target,
+        "model": model.name,
+        "family": model.config.family,
+        "shape": volume.shape,
+        "voxel_size_um": volume.voxel_size_um,
+        "coded_shape": latent.coded_shape,
+        "coded_voxel_size_um": latent.coded_voxel_size_um,
+        "latent_grid": latent.grid,
+        "background": latent.intensity.background,
+        "scale": latent.intensity.scale,
+        "correlation": compare_to_input(
+            volume, output, latent.coded_shape, model.space.autoencoder.downsampling_factor
+        ),
         "seconds": seconds,
     }
     if model.config.family == "vq-ldm":
@@ -97,7 +107,12 @@ def reconstruct_file(
 
 
 def _batch(
-    files: Sequence[Path], targets: Sequence[Path], model: Model, reading: dict[str, Any], force: bool, reporter: Reporter
+    files: Sequence[Path],
+    targets: Sequence[Path],
+    model: Model,
+    reading: dict[str, Any],
+    force: bool,
+    reporter: Reporter,
 ) -> list[dict[str, Any]]:
     """Reconstruct many files; a failure is noted and the next file follows."""
     report: list[dict[str, Any]] = []
@@ -131,13 +146,20 @@ def _show_one(entry: dict[str, Any], reporter: Reporter) -> None:
     ]
     if "near_ties" in entry:
         share = 100 * entry["near_ties"] / entry["cells"]
-        rows.append(("codes at a near tie", f"{entry['near_ties']} of {entry['cells']} ({share:.4f} %), margin below "
-                                            f"{entry['near_tie_margin']:g}"))
+        rows.append(
+            (
+                "codes at a near tie",
+                f"{entry['near_ties']} of {entry['cells']} ({share:.4f} %), margin below {entry['near_tie_margin']:g}",
+            )
+        )
     rows.append(("seconds", f"{entry['seconds']:.1f}"))
     reporter.table(f"{entry['file']} with {entry['model']}", ("", ""), rows)
     correlations = entry["correlation"]
-    reporter.table("", ("row", "correlation to the input", "what it is"),
-                   [(name, f"{correlations[name]:.4f}", text) for name, text in ROWS.items()])
+    reporter.table(
+        "",
+        ("row", "correlation to the input", "what it is"),
+        [(name, f"{correlations[name]:.4f}", text) for name, text in ROWS.items()],
+    )
 
 
 def _show_batch(report: Sequence[dict[str, Any]], reporter: Reporter) -> None:

@@ -24,7 +24,10 @@ def simulate(
     seed: opt.Seed = 0,
     start: opt.Start = 0,
     config: Annotated[
-        str, typer.Option("--config", metavar="TIER|FILE.toml", help="Distribution of scenes.", rich_help_panel=opt.SAMPLING)
+        str,
+        typer.Option(
+            "--config", metavar="TIER|FILE.toml", help="Distribution of scenes.", rich_help_panel=opt.SAMPLING
+        ),
     ] = "standard",
     shape: opt.Shape = None,
     voxel_size: opt.VoxelSize = None,
@@ -56,14 +59,30 @@ def simulate(
     for step, stem in zip(reporter.track(steps, "simulating"), stems, strict=True):
         volumes.append(_write(step.result, folder / stem, force))
     reporter.table(
-        "", ("file", "organisation", "length density um/um3", "persistence length um", "voxel size um"),
-        [(v["clean"], p["organisation"], p["length_density_um_per_um3"], p["persistence_length_um"], p["voxel_size_um"])
-         for v in volumes for p in [v["parameters"]]],
+        "",
+        ("file", "organisation", "length density um/um3", "persistence length um", "voxel size um"),
+        [
+            (
+                v["clean"],
+                p["organisation"],
+                p["length_density_um_per_um3"],
+                p["persistence_length_um"],
+                p["voxel_size_um"],
+            )
+            for v in volumes
+            for p in [v["parameters"]]
+        ],
     )
-    reporter.result({
-        "verb": "simulate", "seed": seed, "volumes": volumes,
-        "unit": "peak of one filament" if camera is None else "clean: peak of one filament; noisy: camera gray values",
-    })
+    reporter.result(
+        {
+            "verb": "simulate",
+            "seed": seed,
+            "volumes": volumes,
+            "unit": "peak of one filament"
+            if camera is None
+            else "clean: peak of one filament; noisy: camera gray values",
+        }
+    )
 
 
 ENDINGS = ("-clean.ome.tif", "-noisy.ome.tif", "-truth.json")
