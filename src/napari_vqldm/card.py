@@ -34,6 +34,8 @@ MAX_CURVE_POINTS = 200
 # Weights are floats; counters of a codebook are integers. Nothing else belongs into a checkpoint of ours.
 DTYPE_BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I32": 4, "I64": 8}
 
+_PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
 GateKind = Literal["full", "smoke", "record"]
 
 
@@ -200,14 +202,15 @@ def parse_header(file: BinaryIO, size: int, path: Path) -> Header:
 def _read_header_text(file: BinaryIO, size: int, path: Path) -> tuple[bytes, int]:
     """Return the JSON text and the offset of the first weight."""
     start = file.read(8)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        _fail(path, "a pickle or zip file, which is never opened because it can run code: "
-                    "give a .safetensors checkpoint")
     if len(start) < 8:
         _fail(path, f"expected a safetensors file, got {size} bytes: the file is truncated, copy it again")
     if size > MAX_FILE_BYTES:
         _fail(path, f"expected a checkpoint of at most {MAX_FILE_BYTES} bytes, got {size}")
     (length,) = struct.unpack("<Q", start)
+    # A header length may begin with the same two bytes, but then the file is as long as it says.
+    if start[:2] in _PICKLE_STARTS and not 8 + length <= min(size, 8 + MAX_HEADER_BYTES):
+        _fail(path, "a pickle or zip file, which is never opened because it can run code: "
+                    "give a .safetensors checkpoint")
     if not 2 <= length <= MAX_HEADER_BYTES:
         _fail(path, f"not a safetensors checkpoint: its header would be {length} bytes long "
                     f"(allowed: 2 to {MAX_HEADER_BYTES})")

@@ -51,7 +51,7 @@ _FLOATS = ("F16", "BF16", "F32")
 _KEEP_FLOAT32 = "autoencoder.quantizer.codebook"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A loaded checkpoint, ready for every verb; float32, in evaluation mode, without gradients.
 

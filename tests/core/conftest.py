@@ -36,7 +36,8 @@ def tiny_config(family: str) -> ModelConfig:
             widths=(4, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), latent_channels=3, quantizer=quantizer
         ),
         denoiser=DenoiserConfig(
-            channels=(8, 16), blocks=(1, 1), strides=((2, 2, 2),), attention=(False, True), head_channels=8, norm_groups=4
+            channels=(8, 16), blocks=(1, 1), strides=((2, 2, 2),), attention=(False, True), head_channels=8,
+            norm_groups=4,
         ),
         diffusion=DiffusionConfig(steps=3),
         window=WINDOW,

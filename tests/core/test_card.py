@@ -119,6 +119,16 @@ def test_pickle_and_zip_are_named_and_never_opened(tmp_path: Path) -> None:
         assert "never opened" in refused(tmp_path, start + bytes(64))
 
 
+@pytest.mark.parametrize("start", [b"PK", b"\x80\x02", b"\x80\x04"])
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path, start: bytes) -> None:
+    (length,) = struct.unpack("<Q", start + b"\x01" + bytes(5))
+    text = build()[8:-20]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(frame(text.ljust(length), bytes(20)))
+    assert path.read_bytes()[:2] == start
+    assert read_header(path).card.name == "tiny"
+
+
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     foreign = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
     assert "not a napari-vqldm checkpoint" in refused(tmp_path, frame(json.dumps(foreign).encode(), bytes(4)))

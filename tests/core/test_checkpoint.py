@@ -22,7 +22,6 @@ from napari_vqldm.errors import CheckpointError, ConfigError, FileError
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.denoiser import Denoiser
 
-
 Build = Callable[[str], tuple[ModelConfig, LatentSpace, Denoiser]]
 
 
@@ -62,7 +61,8 @@ def never_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_loading_returns_what_was_saved(tmp_path: Path, model: Model) -> None:
     path = save_checkpoint(
-        tmp_path / "again.safetensors", config=model.config, space=model.space, denoiser=model.denoiser, dtype="float32",
+        tmp_path / "again.safetensors", config=model.config, space=model.space, denoiser=model.denoiser,
+        dtype="float32",
         training=TrainingSummary(preset="tiny", seed=7, curve={"loss": [(1, 0.5)]}),
         card_fields={"gates": {"autoencoder": {"kind": "smoke", "passed": True}}},
     )
@@ -220,7 +220,7 @@ def test_an_unusable_device_is_one_line(checkpoints: dict[str, Path]) -> None:
             load_checkpoint(checkpoints["ldm"], device)
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(position=st.integers(0, 2**20), value=st.integers(0, 255))
 def test_a_flipped_byte_of_the_header_gives_a_checkpoint_error_or_a_model(
     checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, position: int, value: int

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_vqldm import zoo
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.coding import choose_tile, decode_latent, encode_block, encode_volume
 from napari_vqldm.config import Int3
@@ -56,6 +57,25 @@ def test_decoding_in_tiles_equals_decoding_whole(model: Model, shape: Int3, tile
     torch.testing.assert_close(steps[-1].result, whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("shape", [(11, 50, 70), (26, 33, 61), (7, 90, 45)])
+def test_bundled_weights_give_the_same_tiled_or_whole(name: str, shape: Int3) -> None:
+    if name not in zoo.available():
+        pytest.skip("no bundled weights in this installation")
+    model = zoo.load(name)
+    volume = padded(shape)
+    with torch.no_grad():
+        coded = encode_block(model.space, volume)
+        whole = model.space.decode(coded.latent)
+    tiled = [step.result for step in encode_volume(model.space, volume, tile=(8, 32, 32))][-1]
+    assert tiled is not None
+    sure = slice(None) if coded.margin is None else (coded.margin > 1e-5)[:, None].expand_as(coded.latent)
+    torch.testing.assert_close(tiled.latent[sure], coded.latent[sure], rtol=0, atol=1e-5)
+    decoded = [step.result for step in decode_latent(model.space, coded.latent, tile=(4, 9, 8))][-1]
+    assert decoded is not None
+    torch.testing.assert_close(decoded, whole, rtol=0, atol=1e-5)
+
+
 def test_tiles_without_their_halo_would_not_be_equal(model: Model) -> None:
     volume = padded((8, 16, 48))
     with torch.no_grad():
@@ -83,7 +103,9 @@ def test_a_volume_above_the_limit_is_cut_and_gives_the_same(model: Model) -> Non
     shape=st.tuples(*[st.integers(1, 60)] * 3), multiple=st.tuples(*[st.sampled_from([1, 2, 4])] * 3),
     halo=st.tuples(*[st.integers(0, 12)] * 3), limit=st.integers(1, 50_000),
 )
-def test_a_chosen_tile_respects_the_limit_or_cannot_be_smaller(shape: Int3, multiple: Int3, halo: Int3, limit: int) -> None:
+def test_a_chosen_tile_respects_the_limit_or_cannot_be_smaller(
+    shape: Int3, multiple: Int3, halo: Int3, limit: int
+) -> None:
     shape = tuple(n * m for n, m in zip(shape, multiple, strict=True))  # type: ignore[assignment]
     tile = choose_tile(shape, multiple, halo, limit)
     read = np.prod([min(n, t + 2 * h) for n, t, h in zip(shape, tile, halo, strict=True)])

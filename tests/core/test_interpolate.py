@@ -15,6 +15,7 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.config import DiffusionConfig
 from napari_vqldm.errors import CheckpointError, ConditionError, ConfigError, ShapeError
 from napari_vqldm.generate import generate
+from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.interpolate import interpolate, interpolate_steps, linear, slerp
 from napari_vqldm.reconstruct import encode, latent_tensor, reconstruct
 from napari_vqldm.volume import Volume
@@ -53,9 +54,8 @@ def test_seeds_at_the_ends_are_generate(model: Model, kind: Any, condition: Any)
 
 def test_intensities_move_linearly_between_the_ends(ldm: Model, stack: Volume) -> None:
     a = encode(ldm, stack)
-    brighter = dataclasses.replace(
-        a, intensity=dataclasses.replace(a.intensity, background=a.intensity.background + 40, scale=a.intensity.scale * 3)
-    )
+    intensity = IntensityScale(a.intensity.background + 40, a.intensity.scale * 3)
+    brighter = dataclasses.replace(a, intensity=intensity)
     first, middle, last = interpolate(ldm, a, brighter, [0, 0.25, 1])
     np.testing.assert_allclose(middle.data, 0.75 * first.data + 0.25 * last.data, rtol=1e-4)
 
@@ -78,12 +78,13 @@ def test_snapping_puts_every_cell_on_a_code_and_not_snapping_does_not(
     assert not np.array_equal(snapped.data, free.data)
 
 
-vectors = st.integers(0, 2**31).map(
-    lambda seed: tuple(np.random.default_rng(seed).normal(size=(2, 3, 4)) * np.random.default_rng(seed).uniform(0.1, 9, (2, 1, 1)))
-)
+def two_vectors(seed: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, 3, 4)) * rng.uniform(0.1, 9, (2, 1, 1))
+    return a, b
 
 
-@given(ends=vectors, t=st.floats(0.01, 0.99))
+@given(ends=st.integers(0, 2**31).map(two_vectors), t=st.floats(0.01, 0.99))
 def test_slerp_turns_the_direction_evenly_and_the_norm_linearly(ends: tuple[Any, Any], t: float) -> None:
     a, b = (torch.from_numpy(end) for end in ends)
     between = slerp(a, b, t)

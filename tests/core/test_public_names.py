@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,8 @@ def test_importing_the_package_brings_no_torch() -> None:
 
 
 def test_a_verb_is_a_function_even_if_its_module_came_first() -> None:
-    import napari_vqldm.generate
-    import napari_vqldm.interpolate
-    import napari_vqldm.reconstruct
-    import napari_vqldm.simulate
-
+    for module in ("generate", "interpolate", "reconstruct", "simulate"):
+        import_module(f"napari_vqldm.{module}")
     for name in nv.__all__:
         assert callable(getattr(nv, name)) or name == "__version__", name
     assert set(nv.__all__) <= set(dir(nv))
@@ -40,7 +38,9 @@ def test_a_path_loads_as_it_is(model: Model) -> None:
     assert nv.load(model.path).weights_sha256 == nv.load(str(model.path)).weights_sha256 == model.weights_sha256
 
 
-def test_names_resolve_to_bundled_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+def test_names_resolve_to_bundled_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
     monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path)
     assert zoo.available() == {}
     with pytest.raises(CheckpointError, match="not part of this installation"):

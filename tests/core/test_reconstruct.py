@@ -193,7 +193,7 @@ def test_a_damaged_latent_file_is_one_line(
         file.family, file.weights_sha256, file.model_name, file.latent, file.codes, {**file.meta, **change}
     )
     save_latent(tmp_path / "b.safetensors", bad)
-    with pytest.raises(FileError, match="encode the volume again|damaged latent file") as caught:
+    with pytest.raises(FileError, match=r"encode the volume again|damaged latent file") as caught:
         Latent.load(tmp_path / "b.safetensors")
     assert "\n" not in str(caught.value)
 
