@@ -24,6 +24,13 @@ def test_lookup_equals_brute_force_in_float64(quantizer, monkeypatch):
     assert torch.equal(quantizer.nearest(z), expected)
 
 
+def test_lookup_is_exact_under_autocast(quantizer):
+    z = torch.randn(1, 4, 8, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = quantizer.nearest(z)
+    assert torch.equal(half, quantizer.nearest(z))
+
+
 def test_indices_and_vectors_round_trip(quantizer):
     codes = torch.randint(50, (2, 3, 4, 5))
     assert torch.equal(quantizer.nearest(quantizer.embed(codes)), codes)

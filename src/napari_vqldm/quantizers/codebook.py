@@ -1,6 +1,6 @@
 """One learned codebook with exact chunked lookup, k-means start and dead-code restart.
 
-The codebook is moved by the optimizer through ||sg[z] - z_q||^2 (van den Oord et al. 2017, arXiv:1711.00937, Eq. 3), or,
+The codebook is moved by the optimizer through ||sg[z] - z_q||^2 (van den Oord et al. 2017, arXiv:1711.00937, Eq. 3) or,
 with ``kind="ema"``, by the moving averages of its appendix A.1. Either way only `update` and the optimizer touch it:
 coding a volume never does, whatever the mode of the module.
 """
@@ -79,7 +79,8 @@ class CodebookQuantizer(Quantizer):
         self._check(latent)
         vectors = rearrange(latent.float(), "b c d h w -> (b d h w) c")
         batch, _, depth, height, width = latent.shape
-        found = [distances.argmin(dim=1) for distances in self._distances(vectors)]
+        with torch.autocast(latent.device.type, enabled=False):  # in half precision close codes tie
+            found = [distances.argmin(dim=1) for distances in self._distances(vectors)]
         return torch.cat(found).view(batch, depth, height, width)
 
     def embed(self, code_indices: Tensor) -> Tensor:
@@ -112,7 +113,9 @@ class CodebookQuantizer(Quantizer):
         if len(vectors) > size:
             with warnings.catch_warnings():  # an empty cluster keeps its start, which is a vector too: no trouble
                 warnings.filterwarnings("ignore", message="One of the clusters is empty")
-                found, _ = kmeans2(vectors.double().numpy(), start.double().numpy(), iter=KMEANS_ITERATIONS, minit="matrix")
+                found, _ = kmeans2(
+                    vectors.double().numpy(), start.double().numpy(), iter=KMEANS_ITERATIONS, minit="matrix"
+                )
             centroids = torch.as_tensor(found, dtype=torch.float32)
         self._replace(torch.arange(size), centroids)
 
@@ -120,7 +123,7 @@ class CodebookQuantizer(Quantizer):
     def update(self, latent: Tensor, code_indices: Tensor, generator: torch.Generator) -> dict[str, float]:
         """Moving averages (``kind="ema"``), then restart of codes unused for ``restart_after`` updates.
 
-        A restart resets vector, count and sum together. Replacements are latent vectors of this batch drawn with ``generator``.
+        A restart resets vector, count and sum together. Replacements are drawn from this batch with ``generator``.
         """
         vectors = rearrange(latent.detach().float(), "b c d h w -> (b d h w) c")
         flat = code_indices.reshape(-1)

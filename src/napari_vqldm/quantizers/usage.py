@@ -34,7 +34,7 @@ class CodeUsage:
 
     @property
     def perplexity(self) -> float:
-        """exp of the entropy of code use, in 1..K; 0 for an empty set."""
+        """Exp of the entropy of code use, in 1..K; 0 for an empty set."""
         if self.total == 0:
             return 0.0
         share = self.counts[self.counts > 0] / self.total
