@@ -33,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         run_training(
-            options.config, options.out, stages=options.stage, fresh=options.fresh, dry_run=options.dry_run, cache=options.cache
+            options.config,
+            options.out,
+            stages=options.stage,
+            fresh=options.fresh,
+            dry_run=options.dry_run,
+            cache=options.cache,
         )
     except VqldmError as error:
         return _fail(str(error))
@@ -50,7 +55,8 @@ def _fail(message: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="napari-vqldm train", description="Train a model. The same command again resumes.",
+        prog="napari-vqldm train",
+        description="Train a model. The same command again resumes.",
         epilog=f"presets: {', '.join(preset_paths())}",
     )
     parser.add_argument("config", metavar="CONFIG|PRESET", help="TOML file or name of a preset")
@@ -58,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", action="append", choices=STAGES, help="run only this stage (may be repeated)")
     parser.add_argument("--fresh", action="store_true", help="forget these stages and the later ones, start again")
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and print it, write nothing")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where simulated volumes are kept (default: RUN/cache)")
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="where simulated volumes are kept (default: RUN/cache)"
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
 """A bank of simulated clean volumes, made once, memory-mapped, resumable chunk by chunk.
 
-Simulation costs more than a training step, so scenes are reused; crop, flips, turns and photon noise are drawn afresh at
-every use. Volume i of a seed is the same whatever the size of the bank.
+Simulation costs more than a training step, so scenes are reused; crop, flips, turns and photon noise are drawn afresh
+at every use. Volume i of a seed is the same whatever the size of the bank.
 """
 
 from __future__ import annotations
@@ -84,14 +84,19 @@ def bank_for(folder: RunFolder, config: SimulationConfig, seed: int, num_volumes
     return VolumeBank(folder.cache / known["folder"], num_volumes, held_out)
 
 
-def build_bank(bank: VolumeBank, config: SimulationConfig, seed: int, device: str, check: Callable[[], None]) -> Iterator[BankStep]:
+def build_bank(
+    bank: VolumeBank, config: SimulationConfig, seed: int, device: str, check: Callable[[], None]
+) -> Iterator[BankStep]:
     """Simulate what is missing. ``check`` is called between volumes and may raise to stop the build.
 
     A chunk is complete when its ``.npy`` file exists; the parameters are written before it.
     """
     simulator = Simulator(config, device=device)
     jobs = [("train", start, min(CHUNK, bank.num_volumes - start), 0) for start in range(0, bank.num_volumes, CHUNK)]
-    jobs += [("held_out", start, min(CHUNK, bank.held_out - start), HELD_OUT_START) for start in range(0, bank.held_out, CHUNK)]
+    jobs += [
+        ("held_out", start, min(CHUNK, bank.held_out - start), HELD_OUT_START)
+        for start in range(0, bank.held_out, CHUNK)
+    ]
     total = bank.num_volumes + bank.held_out
     done = 0
     for part, start, count, offset in jobs:

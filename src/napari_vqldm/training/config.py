@@ -130,14 +130,20 @@ class TrainConfig(Config):
             if model.simulation is not None:
                 raise ValueError("data.kind = 'folder' and [model.simulation] exclude each other: remove one")
             if model.denoiser is not None and model.denoiser.condition is not None:
-                raise ValueError("data.kind = 'folder': nothing is known about the stacks, the denoiser cannot be conditioned: "
-                                 "set [model.denoiser] without [model.denoiser.condition]")
+                raise ValueError(
+                    "data.kind = 'folder': nothing is known about the stacks, the denoiser cannot be conditioned: "
+                    "set [model.denoiser] without [model.denoiser.condition]"
+                )
             if model.target == "clean" and self.data.clean_folder is None:
-                raise ValueError("model.target = 'clean' needs data.clean_folder; without truth use model.target = 'input'")
+                raise ValueError(
+                    "model.target = 'clean' needs data.clean_folder; without truth use model.target = 'input'"
+                )
         elif model.simulation is None:
             raise ValueError("data.kind = 'simulated' needs [model.simulation]")
         elif any(n < w for n, w in zip(model.simulation.shape, model.window, strict=True)):
-            raise ValueError(f"model.simulation.shape {model.simulation.shape} is smaller than model.window {model.window}")
+            raise ValueError(
+                f"model.simulation.shape {model.simulation.shape} is smaller than model.window {model.window}"
+            )
         low, high = self.data.gain_range
         if low > high:
             raise ValueError(f"data.gain_range: expected low <= high, got {self.data.gain_range}")
@@ -147,7 +153,9 @@ class TrainConfig(Config):
             latent = self.latent_shape
             _check_crop("denoiser.crop", self.denoiser.crop, (steps,) * 3, latent)
             if any(n % steps for n in latent):
-                raise ValueError(f"model.window: its latent {latent} is not a multiple of {steps}, which the denoiser needs")
+                raise ValueError(
+                    f"model.window: its latent {latent} is not a multiple of {steps}, which the denoiser needs"
+                )
         return self
 
     @property

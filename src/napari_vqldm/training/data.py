@@ -83,23 +83,30 @@ class SimulatedSource:
         block = random_block(rng, clean.shape, shape, can_turn(self.voxel_size_um), augment)
         low, high = self.config.background
         return Crop(
-            index, block(clean), None, log_uniform(gain_range, rng.random()), log_uniform(self.config.photons, rng.random()),
-            low + (high - low) * rng.random(), key,
+            index,
+            block(clean),
+            None,
+            log_uniform(gain_range, rng.random()),
+            log_uniform(self.config.photons, rng.random()),
+            low + (high - low) * rng.random(),
+            key,
         )
 
     def finish(self, crops: list[Crop], device: torch.device) -> Pair:
         """Photon and read noise from one generator per sample, on ``device``."""
         clean = torch.stack([torch.from_numpy(c.clean) for c in crops])[:, None].to(device)
-        noisy = torch.cat([
-            noisy_in_filament_units(
-                clean[i : i + 1],
-                torch.tensor([c.photons], device=device),
-                torch.tensor([c.background], device=device),
-                self.config.camera,
-                c.noise_key.torch_generator(device),
-            )
-            for i, c in enumerate(crops)
-        ])
+        noisy = torch.cat(
+            [
+                noisy_in_filament_units(
+                    clean[i : i + 1],
+                    torch.tensor([c.photons], device=device),
+                    torch.tensor([c.background], device=device),
+                    self.config.camera,
+                    c.noise_key.torch_generator(device),
+                )
+                for i, c in enumerate(crops)
+            ]
+        )
         gain = torch.tensor([c.gain for c in crops], device=device, dtype=clean.dtype).view(-1, 1, 1, 1, 1)
         noisy = noisy * gain
         target = clean * gain if self.target == "clean" else noisy
@@ -127,7 +134,13 @@ class StackSource:
             block = random_block(rng, data.shape, shape, can_turn(self.voxel_size_um), augment)
             clean = self.stacks.volume(self.indices[index], "clean") if self.target == "clean" else None
             crop = Crop(
-                index, None if clean is None else block(clean), block(data), log_uniform(gain_range, rng.random()), 0.0, 0.0, key
+                index,
+                None if clean is None else block(clean),
+                block(data),
+                log_uniform(gain_range, rng.random()),
+                0.0,
+                0.0,
+                key,
             )
             signal = float(np.percentile(crop.input, 99.0)) if crop.input is not None else 0.0
             if best is None or signal > best[0]:

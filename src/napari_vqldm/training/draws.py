@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 # Streams of one seed. Numbers are part of the format: changing one changes every run.
-STREAMS = {"autoencoder": 1, "latents": 2, "denoiser": 3, "gate": 4, "weights": 5, "codebook": 6, "split": 7, "held_out": 8}
+STREAMS = {
+    "autoencoder": 1,
+    "latents": 2,
+    "denoiser": 3,
+    "gate": 4,
+    "weights": 5,
+    "codebook": 6,
+    "split": 7,
+    "held_out": 8,
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,9 @@ class Key:
         return torch.Generator(device).manual_seed(self.torch_seed(purpose))
 
 
-def keyed_normal(keys: list[Key], shape: tuple[int, ...], device: str | torch.device = "cpu", purpose: int = 2) -> Tensor:
+def keyed_normal(
+    keys: list[Key], shape: tuple[int, ...], device: str | torch.device = "cpu", purpose: int = 2
+) -> Tensor:
     """Standard normal numbers (len(keys), *shape), row i a function of keys[i] and the kind of device alone."""
     rows = [torch.randn(shape, generator=key.torch_generator(device, purpose), device=device) for key in keys]
     return torch.stack(rows)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_vqldm.config import validate
 from napari_vqldm.errors import ConfigError, FileError
 from napari_vqldm.training.config import STAGES, StageName, TrainConfig
 
@@ -69,26 +70,32 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
+        """Return the configuration of the run, JSON."""
         return self.path / "config.json"
 
     @property
     def metrics(self) -> Path:
+        """Return the numbers of all stages, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def pictures(self) -> Path:
+        """Return the folder of PNG files."""
         return self.path / "pictures"
 
     @property
     def checkpoint(self) -> Path:
+        """Return the result of the run."""
         return self.path / "checkpoint.safetensors"
 
     @property
     def autoencoder_checkpoint(self) -> Path:
+        """Return the result of the first two stages: it reconstructs but does not generate."""
         return self.path / "autoencoder.safetensors"
 
     @property
     def latents(self) -> Path:
+        """Return the folder of encoded volumes."""
         return self.path / "cache" / "latents"
 
     def state(self, stage: StageName) -> Path:
@@ -112,7 +119,9 @@ class RunFolder:
         keep_metrics(self.metrics, lambda line: line["stage"] in STAGES[:first])
 
 
-def open_run(folder: RunFolder, config: TrainConfig, source: Path | None, stages: Sequence[StageName], fresh: bool) -> None:
+def open_run(
+    folder: RunFolder, config: TrainConfig, source: Path | None, stages: Sequence[StageName], fresh: bool
+) -> None:
     """Create or reopen a run folder.
 
     Raises
@@ -121,8 +130,10 @@ def open_run(folder: RunFolder, config: TrainConfig, source: Path | None, stages
         If the folder belongs to a run with another configuration and ``fresh`` does not cover what changed.
     """
     new = config.model_dump(mode="json")
-    old = read_json(folder.config)
-    if old is None and folder.path.exists() and any(folder.path.iterdir()) and not (folder.path / "cache").exists():
+    old = _with_defaults(read_json(folder.config))
+    if folder.path.exists() and not folder.path.is_dir():
+        raise ConfigError(f"{folder.path}: is a file, expected a run folder: give another --out")
+    if old is None and folder.path.exists() and any(path.name != "cache" for path in folder.path.iterdir()):
         raise ConfigError(f"{folder.path}: exists, is not empty and is no run folder: give another --out")
     if old is not None:
         changed = sorted(differing_keys(old, new))
@@ -131,18 +142,35 @@ def open_run(folder: RunFolder, config: TrainConfig, source: Path | None, stages
             for key in changed:
                 needed = stage_of_key(key)
                 if STAGES.index(needed) < first:
-                    raise ConfigError(f"{folder.path}: {_difference(key, old, new)}, which touches stage {needed!r}: "
-                                      f"use --fresh --stage {needed}, or --fresh alone")
+                    raise ConfigError(
+                        f"{folder.path}: {_difference(key, old, new)}, which touches stage {needed!r}: "
+                        f"use --fresh --stage {needed}, or --fresh alone"
+                    )
             folder.clear(stages)
         elif changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            raise ConfigError(f"{folder.path}: {_difference(changed[0], old, new)}{more}: restore the configuration, "
-                              "give another --out, or start again with --fresh")
-    folder.path.mkdir(parents=True, exist_ok=True)
+            raise ConfigError(
+                f"{folder.path}: {_difference(changed[0], old, new)}{more}: restore the configuration, "
+                "give another --out, or start again with --fresh"
+            )
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder.path}: cannot create the run folder: {error.strerror}") from None
     write_json(folder.config, new)
     if source is not None:
         text = source.read_bytes()
         replace_atomically(folder.path / "config.toml", lambda temporary: temporary.write_bytes(text))
+
+
+def _with_defaults(values: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Fill in keys that are younger than the run, so that a new option is no change."""
+    if values is None:
+        return None
+    try:
+        return validate(TrainConfig, values).model_dump(mode="json")
+    except ConfigError:
+        return values
 
 
 def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -195,7 +223,9 @@ def git_hash() -> str:
 
     def git(*words: str) -> str:
         try:
-            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(
+                ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True
+            )
         except (OSError, subprocess.SubprocessError):
             return ""
         return done.stdout.strip()

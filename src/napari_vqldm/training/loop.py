@@ -165,10 +165,9 @@ class _Loop(Generic[B]):
                     terms = self._one_step(step, batch)
                     self.step, self.seconds = step + 1, time.monotonic() - began
                     numbers = self._watch(terms)
-                    if numbers:
-                        bar.update(self.step, "  ".join(f"{k} {v:.4g}" for k, v in numbers.items() if k != "lr")[:100])
-                    else:
-                        bar.update(self.step)
+                    bar.update(
+                        self.step, "  ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "lr")
+                    )
                     if self.step % config.save_every == 0 or self.step == config.steps:
                         self._save()
                     run.stop.check()
@@ -207,8 +206,10 @@ class _Loop(Generic[B]):
         if self.step % config.log_every == 0 or self.step == 1 or last:
             numbers = {name: float(value.detach()) for name, value in terms.items() if value.ndim == 0}
             if not all(math.isfinite(value) for value in numbers.values()):
-                raise TrainingError(f"stage {stage.name!r}: the loss is no number at step {self.step} ({numbers}): lower "
-                                    "learning_rate or use precision = '32-true', then start again with --fresh")
+                raise TrainingError(
+                    f"stage {stage.name!r}: the loss is no number at step {self.step} ({numbers}): lower "
+                    "learning_rate or use precision = '32-true', then start again with --fresh"
+                )
             numbers["lr"] = learning_rate(config, self.step - 1)
             log.write(stage.name, self.step, numbers, seconds=self.seconds)
         if self.step % config.check_every == 0 or last:
@@ -230,7 +231,12 @@ class _Loop(Generic[B]):
         tensors["averages.count"] = self.average.n_averaged
         tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer, task).items()}
         tensors |= {f"extra.{k}": v for k, v in self.stage.extra_state().items()}
-        record = {"stage": self.stage.name, "step": self.step, "seconds": round(self.seconds, 1), "threads": torch.get_num_threads()}
+        record = {
+            "stage": self.stage.name,
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "threads": torch.get_num_threads(),
+        }
         save_state(self.context.folder.state(self.stage.name), tensors, record)
 
     def _resume(self) -> None:
@@ -249,8 +255,10 @@ class _Loop(Generic[B]):
             return
         self.context.log.say(f"{self.stage.name}: resuming after step {self.step}")
         if state.record["threads"] != torch.get_num_threads():
-            self.context.log.say(f"{self.stage.name}: saved with {state.record['threads']} threads, now {torch.get_num_threads()}: "
-                                 "the result will differ in the last digits")
+            self.context.log.say(
+                f"{self.stage.name}: saved with {state.record['threads']} threads, now {torch.get_num_threads()}: "
+                "the result will differ in the last digits"
+            )
 
 
 def to_channels_last(module: nn.Module) -> None:

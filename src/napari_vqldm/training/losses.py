@@ -19,7 +19,9 @@ class AutoencoderTask(nn.Module):
         self.network = autoencoder
         self.config = config
 
-    def forward(self, volumes: Tensor, target: Tensor, noise: Tensor | None, kl_factor: float, quantize: bool) -> dict[str, Tensor]:
+    def forward(
+        self, volumes: Tensor, target: Tensor, noise: Tensor | None, kl_factor: float, quantize: bool
+    ) -> dict[str, Tensor]:
         """Return the terms of the loss.
 
         Parameters
@@ -60,7 +62,11 @@ class AutoencoderTask(nn.Module):
         out["latent"] = mean.detach()
         reconstruction = self.network.decode(latent).float()
         out["l1"], out["mse"] = F.l1_loss(reconstruction, target), F.mse_loss(reconstruction, target)
-        weights = {"l1": (config.l1_weight, 0.0), "mse": (0.0, config.mse_weight), "l1+mse": (config.l1_weight, config.mse_weight)}
+        weights = {
+            "l1": (config.l1_weight, 0.0),
+            "mse": (0.0, config.mse_weight),
+            "l1+mse": (config.l1_weight, config.mse_weight),
+        }
         l1_weight, mse_weight = weights[config.reconstruction]
         out["loss"] = l1_weight * out["l1"] + mse_weight * out["mse"] + price
         return out
@@ -74,7 +80,9 @@ class DenoiserTask(nn.Module):
         self.network = denoiser
         self.process = process
 
-    def forward(self, x_0: Tensor, eps: Tensor, t: Tensor, condition: Tensor | None, drop: Tensor | None) -> dict[str, Tensor]:
+    def forward(
+        self, x_0: Tensor, eps: Tensor, t: Tensor, condition: Tensor | None, drop: Tensor | None
+    ) -> dict[str, Tensor]:
         """Return {"loss": ...}.
 
         Parameters

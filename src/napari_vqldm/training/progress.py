@@ -14,6 +14,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from napari_vqldm.errors import FileError
 from napari_vqldm.pictures import png_bytes
 from napari_vqldm.training.folder import RunFolder, keep_metrics, replace_atomically
 
@@ -29,11 +30,13 @@ class Bar:
         self.task = progress.add_task(name, total=total, completed=start, text="") if progress is not None else None
         self.began = self.last_line = time.monotonic()
         self.finished = False
+        self.text = ""
 
     def update(self, done: int, text: str = "") -> None:
-        """Show that ``done`` of the total are finished."""
+        """Show that ``done`` of the total are finished; without ``text`` the last one stays."""
+        self.text = text or self.text
         if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, completed=done, text=text)
+            self.progress.update(self.task, completed=done, text=self.text)
             return
         now = time.monotonic()
         finished = done >= self.total and not self.finished
@@ -42,7 +45,9 @@ class Bar:
         self.last_line, self.finished = now, done >= self.total
         seconds = (now - self.began) / max(1, done - self.start) * (self.total - done)
         left = f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
-        self.console.print(f"{self.name} {done}/{self.total}  {text}  ETA {left}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(
+            f"{self.name} {done}/{self.total}  {self.text}  ETA {left}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 class RunLog:
@@ -64,7 +69,11 @@ class RunLog:
             yield Bar(self.console, name, total, start, None)
             return
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
         )
         with Progress(*columns, console=self.console) as progress:
@@ -80,8 +89,11 @@ class RunLog:
         if not self.active:
             return
         line = {"stage": stage, "step": step, **{k: round(v, 8) for k, v in {**terms, **extra}.items()}}
-        with self.folder.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.folder.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise FileError(f"{self.folder.metrics}: cannot write: {error.strerror}") from None
         board = self._tensorboard()
         if board is not None:
             for name, value in {**terms, **extra}.items():

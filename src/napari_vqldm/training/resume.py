@@ -60,7 +60,9 @@ def load_state(path: Path) -> StageState | None:
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise TrainingError(f"{path}: not a training state ({error}): start again with --fresh") from None
     if record.get("format") != FORMAT:
-        raise TrainingError(f"{path}: expected state format {FORMAT}, got {record.get('format')}: start again with --fresh")
+        raise TrainingError(
+            f"{path}: expected state format {FORMAT}, got {record.get('format')}: start again with --fresh"
+        )
     return StageState(tensors, record)
 
 

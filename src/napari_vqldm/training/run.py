@@ -15,17 +15,15 @@ from lightning_fabric.strategies import DDPStrategy
 from rich.console import Console
 
 from napari_vqldm import __version__
-from napari_vqldm.card import GateResult, TrainingSummary, downsample_curve
-from napari_vqldm.checkpoint import save_checkpoint
-from napari_vqldm.config import Float3, ModelConfig
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.training.bank import VolumeBank, bank_for, build_bank
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig, find_config, load_train_config
-from napari_vqldm.training.data import VolumeSource, make_sources
-from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_json, read_metrics, write_json
+from napari_vqldm.training.data import make_sources
+from napari_vqldm.training.export import device_name, final_model, save_result
+from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_json, write_json
 from napari_vqldm.training.interrupt import StopRequest
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.progress import RunLog
@@ -53,8 +51,8 @@ def run_training(
     config : TrainConfig, str or Path
         Configuration, TOML file, or name of a preset.
     out : str or Path
-        Run folder; created when missing. It holds the configuration, the states from which the run resumes, metrics.jsonl,
-        TensorBoard files, pictures and, at the end, ``checkpoint.safetensors``.
+        Run folder; created when missing. It holds the configuration, the states from which the run resumes,
+        metrics.jsonl, TensorBoard files, pictures and, at the end, ``checkpoint.safetensors``.
     stages : sequence of str, optional
         Which of "autoencoder", "latents", "denoiser" to run, in this order; all by default. Finished stages are kept.
     fresh : bool
@@ -106,15 +104,20 @@ def run_training(
 
 def _run_stages(run: Run, stages: Sequence[StageName]) -> Path | None:
     config, folder, log = run.config, run.folder, run.log
-    log.say(f"{config.name}: {config.model.family}, seed {config.seed}, {run.device}, {config.precision}, {torch.get_num_threads()} threads, {folder.path}")
+    missing = _first_missing(folder, config, stages)
+    if missing is not None:
+        raise ConfigError(
+            f"{folder.path}: stage {stages[0]!r} needs stage {missing!r}, which is not finished: run it first or "
+            "leave out --stage"
+        )
+    log.say(
+        f"{config.name}: {config.model.family}, seed {config.seed}, {run.device}, {config.precision}, "
+        f"{torch.get_num_threads()} threads, {folder.path}"
+    )
     _record_circumstances(run)
     bank, stacks = _prepare_data(run)
     source, held_out = make_sources(config.data, config.model, bank, stacks)
     model = final_model(config, source.voxel_size_um)
-
-    missing = _first_missing(folder, config, stages)
-    if missing is not None:
-        raise ConfigError(f"{folder.path}: stage {stages[0]!r} needs stage {missing!r}, which is not finished: run it first or leave out --stage")
     autoencoder, gate, problem = run_autoencoder(run, source, held_out)
     if not {"latents", "denoiser"} & set(stages):
         if problem:
@@ -124,52 +127,15 @@ def _run_stages(run: Run, stages: Sequence[StageName]) -> Path | None:
     latents = run_latents(run, autoencoder, source, held_out, bank)
     space = LatentSpace(autoencoder, latents.mean, latents.scale).to(run.device).eval()
     if run.fabric.is_global_zero and not folder.autoencoder_checkpoint.exists():
-        _save(run, folder.autoencoder_checkpoint, model, space, None, gate)
+        save_result(run, folder.autoencoder_checkpoint, model, space, None, gate)
     if "denoiser" not in stages or config.model.denoiser is None:
         return folder.autoencoder_checkpoint if config.model.denoiser is None else None
     denoiser = run_denoiser(run, latents, space)
     if run.fabric.is_global_zero:
-        _save(run, folder.checkpoint, model, space, denoiser, gate)
+        save_result(run, folder.checkpoint, model, space, denoiser, gate)
         log.say(f"checkpoint: {folder.checkpoint}")
     run.fabric.barrier()
     return folder.checkpoint
-
-
-def _save(run: Run, path: Path, model: ModelConfig, space: LatentSpace, denoiser: Denoiser | None, gate: GateResult) -> None:
-    """Write a checkpoint with card, gate and curve."""
-    config = run.config
-    lines = read_metrics(run.folder.metrics)
-    curve: dict[str, list[tuple[int, float]]] = {}
-    for line in lines:
-        for quantity in ("loss", "l1", "kl", "perplexity_batch", "held_out_psnr_unit_range_db", "held_out_loss"):
-            if quantity in line:
-                curve.setdefault(f"{line['stage']}/{quantity}", []).append((line["step"], line[quantity]))
-    states = {stage: load_state(run.folder.state(stage)) for stage in ("autoencoder", "denoiser")}
-    done = {stage: state.record for stage, state in states.items() if state is not None}
-    summary = TrainingSummary(
-        preset=config.name,
-        seed=config.seed,
-        git=git_hash(),
-        device=_device_name(run.device),
-        minutes={stage: round(record["seconds"] / 60, 2) for stage, record in done.items()},
-        steps={stage: int(record["step"]) for stage, record in done.items()},
-        curve={name: downsample_curve(points) for name, points in curve.items()},
-    )
-    space.cpu()
-    save_checkpoint(
-        path, config=model, space=space, denoiser=None if denoiser is None else denoiser.cpu(),
-        card_fields={"name": config.name, "description": config.description, "data": _data_text(config), "gates": {"autoencoder": gate}},
-        training=summary, force=True,
-    )
-    space.to(run.device)
-
-
-def final_model(config: TrainConfig, voxel_size_um: Float3) -> ModelConfig:
-    """Return the model configuration with the range of voxel sizes that was trained on."""
-    jitter = 1.0 + (config.model.simulation.voxel_size_jitter if config.model.simulation is not None else 0.0)
-    low = tuple(size / jitter for size in voxel_size_um)
-    high = tuple(size * jitter for size in voxel_size_um)
-    return config.model.model_copy(update={"voxel_size_range_um": (low, high), "name": config.name})
 
 
 def _ordered(stages: Sequence[StageName] | None) -> list[StageName]:
@@ -241,32 +207,35 @@ def _record_circumstances(run: Run) -> None:
         return
     path = run.folder.path / "run.json"
     record: dict[str, Any] = {
-        "time_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "git": git_hash(), "napari_vqldm": __version__,
-        "python": platform.python_version(), "torch": torch.__version__, "lightning_fabric": metadata.version("lightning-fabric"),
-        "device": _device_name(run.device), "threads": torch.get_num_threads(),
+        "time_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "git": git_hash(),
+        "napari_vqldm": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning_fabric": metadata.version("lightning-fabric"),
+        "device": device_name(run.device),
+        "threads": torch.get_num_threads(),
     }
     write_json(path, [*(read_json(path) or []), record])
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-
-
-def _data_text(config: TrainConfig) -> str:
-    if isinstance(config.data, FolderData):
-        return f"stacks of a user's folder, target {config.model.target}"
-    return f"{config.data.num_volumes} simulated volumes, seed {config.seed}, target {config.model.target}"
 
 
 def _describe(config: TrainConfig, folder: RunFolder, stages: Sequence[StageName], console: Console) -> None:
     """Print what a run would do."""
     with torch.device("meta"):
         autoencoder = Autoencoder(config.model.autoencoder)
-        denoiser = Denoiser(config.model.denoiser, config.model.autoencoder.latent_channels) if config.model.denoiser else None
+        denoiser = (
+            Denoiser(config.model.denoiser, config.model.autoencoder.latent_channels) if config.model.denoiser else None
+        )
     count = {"autoencoder": autoencoder, "denoiser": denoiser}
-    numbers = {name: sum(p.numel() for p in module.parameters()) for name, module in count.items() if module is not None}
-    lines = [config.model_dump_json(indent=1), f"run folder: {folder.path}", f"stages: {', '.join(stages)}",
-             f"latent: {config.model.autoencoder.latent_channels} channels on {config.latent_shape}"]
+    numbers = {
+        name: sum(p.numel() for p in module.parameters()) for name, module in count.items() if module is not None
+    }
+    lines = [
+        config.model_dump_json(indent=1),
+        f"run folder: {folder.path}",
+        f"stages: {', '.join(stages)}",
+        f"latent: {config.model.autoencoder.latent_channels} channels on {config.latent_shape}",
+    ]
     lines += [f"{name}: {number:,} parameters" for name, number in numbers.items()]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -15,7 +15,9 @@ SheetRow = tuple[str, Sequence[tuple[str, npt.NDArray[np.float32]]]]
 LIMITS = (-0.2, 2.5)  # filament units, the same in every picture, so that steps can be compared
 
 
-def volumes_sheet(rows: Sequence[SheetRow], voxel_size_um: Float3, title: str, width: int = 192) -> npt.NDArray[np.uint8]:
+def volumes_sheet(
+    rows: Sequence[SheetRow], voxel_size_um: Float3, title: str, width: int = 192
+) -> npt.NDArray[np.uint8]:
     """Draw volumes (Z, Y, X) in filament units as labeled projections; values that are no numbers become 0."""
     sheet = []
     for heading, volumes in rows:

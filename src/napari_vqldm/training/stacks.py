@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_vqldm.errors import ConfigError, FileError, VolumeError
 from napari_vqldm import files as stack_io
+from napari_vqldm.errors import ConfigError, FileError, VolumeError
 from napari_vqldm.intensity import estimate_intensity
 from napari_vqldm.resample import resample
 from napari_vqldm.tiles import pad_to_multiple
@@ -95,7 +95,9 @@ def split_by_stack(names: list[str], held_out_fraction: float, seed: int) -> lis
     return ["held_out" if i in held_out else "train" for i in range(len(names))]
 
 
-def prepare_stacks(stacks: StackSet, config: FolderData, minimum: Int3, seed: int, check: Callable[[], None]) -> Iterator[StackStep]:
+def prepare_stacks(
+    stacks: StackSet, config: FolderData, minimum: Int3, seed: int, check: Callable[[], None]
+) -> Iterator[StackStep]:
     """Read, normalize, resample and store all stacks; nothing is done when they are stored already."""
     if read_json(stacks.folder / "stacks.json") is not None:
         return
@@ -111,22 +113,38 @@ def prepare_stacks(stacks: StackSet, config: FolderData, minimum: Int3, seed: in
             scale = estimate_intensity(volume.data)
         except VolumeError as error:
             raise VolumeError(f"{path.name}: {error}") from None
-        _store(stacks.folder / f"inputs-{index:03d}.npy", scale.apply(volume.data), volume.voxel_size_um, target, minimum)
+        _store(
+            stacks.folder / f"inputs-{index:03d}.npy", scale.apply(volume.data), volume.voxel_size_um, target, minimum
+        )
         if config.clean_folder is not None:
             clean = _read_clean(path, config, volume)
             # The truth has its own background and gain; what it calls 1 is what the input calls 1.
-            _store(stacks.folder / f"clean-{index:03d}.npy", estimate_intensity(clean.data).apply(clean.data),
-                   clean.voxel_size_um, target, minimum)
-        entries.append({
-            "name": path.name, "part": part, "background": scale.background, "scale": scale.scale,
-            "source_voxel_size_um": list(volume.voxel_size_um),
-        })
-        yield StackStep(index + 1, total, f"{path.name}: {part}, one filament = {scale.scale:.4g} above {scale.background:.4g}")
+            _store(
+                stacks.folder / f"clean-{index:03d}.npy",
+                estimate_intensity(clean.data).apply(clean.data),
+                clean.voxel_size_um,
+                target,
+                minimum,
+            )
+        entries.append(
+            {
+                "name": path.name,
+                "part": part,
+                "background": scale.background,
+                "scale": scale.scale,
+                "source_voxel_size_um": list(volume.voxel_size_um),
+            }
+        )
+        yield StackStep(
+            index + 1, total, f"{path.name}: {part}, one filament = {scale.scale:.4g} above {scale.background:.4g}"
+        )
     write_json(stacks.folder / "stacks.json", {"voxel_size_um": list(target), "stacks": entries})
 
 
 def _read(path: Path, config: FolderData) -> Volume:
-    return stack_io.read_volume(path, channel=config.channel, time=config.time, voxel_size_um=config.stack_voxel_size_um)
+    return stack_io.read_volume(
+        path, channel=config.channel, time=config.time, voxel_size_um=config.stack_voxel_size_um
+    )
 
 
 def _read_clean(path: Path, config: FolderData, volume: Volume) -> Volume:

@@ -32,8 +32,8 @@ class WarmStart:
 def warm_start(network: nn.Module, stage: StageName, source: str) -> WarmStart:
     """Copy weights into ``network``.
 
-    The last convolution of a KL encoder has twice the channels of a codebook's: mean, then log variance. Its first half is
-    what a codebook starts from.
+    The last convolution of a KL encoder has twice the channels of a codebook's: mean, then log variance. Its first half
+    is what a codebook starts from.
 
     Raises
     ------
@@ -70,7 +70,9 @@ def _weights(source: Path, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
             raise ConfigError(f"{stage}.init_from: {source} holds neither a checkpoint nor a state of stage {stage!r}")
         return source, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
     if not source.exists():
-        raise ConfigError(f"{stage}.init_from: {source} does not exist: give a run folder, a checkpoint or a bundled model")
+        raise ConfigError(
+            f"{stage}.init_from: {source} does not exist: give a run folder, a checkpoint or a bundled model"
+        )
     model = load_checkpoint(source)
     network: nn.Module | None = model.space.autoencoder if stage == "autoencoder" else model.denoiser
     if network is None:

@@ -53,7 +53,10 @@ class AutoencoderTraining:
 
     def batch(self, step: int) -> AutoencoderBatch:
         """Draw the crops of a step."""
-        keys = [Key(self.context.config.seed, "autoencoder", step, i) for i in self.context.samples_of(self.config.batch_size)]
+        keys = [
+            Key(self.context.config.seed, "autoencoder", step, i)
+            for i in self.context.samples_of(self.config.batch_size)
+        ]
         crops = [self.source.crop(key, self.shape, None, True, self.context.config.data.gain_range) for key in keys]
         batch = AutoencoderBatch(keys, crops, None, None)
         return self._finish(batch) if self.context.device.type == "cpu" else batch
@@ -70,7 +73,9 @@ class AutoencoderTraining:
         quantizer.initialize(vectors, Key(self.context.config.seed, "codebook", step).torch_generator())
         quantizer.codebook.data.copy_(self.context.fabric.broadcast(quantizer.codebook.data))
         average.network.quantizer.codebook.data.copy_(quantizer.codebook.data)  # type: ignore[union-attr, operator]
-        self.context.log.say(f"autoencoder: codebook of {len(quantizer.codebook)} started from {len(vectors)} encoder vectors")
+        self.context.log.say(
+            f"autoencoder: codebook of {len(quantizer.codebook)} started from {len(vectors)} encoder vectors"
+        )
 
     def losses(self, task: nn.Module, batch: AutoencoderBatch, step: int) -> dict[str, Tensor]:
         """Run the task on a batch."""
@@ -79,7 +84,11 @@ class AutoencoderTraining:
         if batch.pair is None:
             raise ValueError("the batch was not finished")
         out: dict[str, Tensor] = task(
-            channels_last(batch.pair.input), channels_last(batch.pair.target), batch.noise, factor, step >= self.config.kmeans_after
+            channels_last(batch.pair.input),
+            channels_last(batch.pair.target),
+            batch.noise,
+            factor,
+            step >= self.config.kmeans_after,
         )
         return out
 
@@ -103,9 +112,10 @@ class AutoencoderTraining:
         pairs = self._watched_pairs()
         targets = [p.target[0, 0].cpu().numpy() for p in pairs]
         grace = self.config.collapse_grace + (self.config.kmeans_after if self.network.quantizer is not None else 0)
-        if step <= grace and step < self.config.steps:
-            return {}
-        found = watch_for_collapse(reconstruct_all(self.network, [p.input for p in pairs]), targets, step)
+        patient = step <= grace
+        found = watch_for_collapse(
+            reconstruct_all(self.network, [p.input for p in pairs]), targets, step, patient=patient
+        )
         averaged = reconstruct_all(average.network, [p.input for p in pairs])  # type: ignore[arg-type]
         found["held_out_average_db"] = _mean_psnr(averaged, targets)
         return found
@@ -115,7 +125,14 @@ class AutoencoderTraining:
         pairs = self._watched_pairs()[:3]
         shown = reconstruct_all(average.network, [p.input for p in pairs])  # type: ignore[arg-type]
         rows = [
-            (f"held-out volume {i}", [("input", p.input[0, 0].cpu().numpy()), ("target", p.target[0, 0].cpu().numpy()), ("reconstruction", r)])
+            (
+                f"held-out volume {i}",
+                [
+                    ("input", p.input[0, 0].cpu().numpy()),
+                    ("target", p.target[0, 0].cpu().numpy()),
+                    ("reconstruction", r),
+                ],
+            )
             for i, (p, r) in enumerate(zip(pairs, shown, strict=True))
         ]
         self.context.log.picture("autoencoder", step, volumes_sheet(rows, self.held_out.voxel_size_um, f"step {step}"))
@@ -153,7 +170,8 @@ def run_autoencoder(run: Run, source: VolumeSource, held_out: VolumeSource) -> t
     Returns
     -------
     tuple
-        The autoencoder as it will be stored (averaged weights in half precision), its gate and what failed ("" if passed).
+        The autoencoder as it will be stored (averaged weights in half precision), its gate and what failed ("" when
+        passed).
 
     Raises
     ------
@@ -172,15 +190,25 @@ def run_autoencoder(run: Run, source: VolumeSource, held_out: VolumeSource) -> t
     result = read_json(run.folder.result("autoencoder"))
     if result is None:
         pairs = gate_pairs(run, held_out)
-        tuning = [
-            source.finish([source.crop(Key(run.config.seed, "gate", 1, i), run.config.model.window, i % len(source), False, (1.0, 1.0))], run.device)
-            for i in range(TUNING_VOLUMES)
-        ]
+        window, keys = run.config.model.window, [Key(run.config.seed, "gate", 1, i) for i in range(TUNING_VOLUMES)]
+        crops = [source.crop(key, window, key.index % len(source), False, (1.0, 1.0)) for key in keys]
+        tuning = [source.finish([crop], run.device) for crop in crops]
         shown = reconstruct_all(autoencoder, [p.input for p in pairs])
-        judged = judge(shown, _arrays(pairs, "input"), _arrays(pairs, "target"), autoencoder.downsampling_factor,
-                       (_arrays(tuning, "input"), _arrays(tuning, "target")))
+        judged = judge(
+            shown,
+            _arrays(pairs, "input"),
+            _arrays(pairs, "target"),
+            autoencoder.downsampling_factor,
+            (_arrays(tuning, "input"), _arrays(tuning, "target")),
+        )
         gate, problem = gate_of(judged, run.config)
-        result = {"gate": gate.model_dump(), "problem": problem, "volumes": len(pairs), "gaussian_sigma": judged.gaussian_sigma, "table": judged.table()}
+        result = {
+            "gate": gate.model_dump(),
+            "problem": problem,
+            "volumes": len(pairs),
+            "gaussian_sigma": judged.gaussian_sigma,
+            "table": judged.table(),
+        }
         if run.fabric.is_global_zero:
             write_json(run.folder.result("autoencoder"), result)
     for line in result["table"]:
@@ -200,7 +228,9 @@ def gate_pairs(run: Run, held_out: VolumeSource) -> list[Pair]:
     per_volume = CROPS_PER_HELD_OUT_STACK if isinstance(held_out, StackSource) else 1
     pairs = []
     for i in range(len(held_out) * per_volume):
-        crop = held_out.crop(Key(run.config.seed, "gate", 0, i), run.config.model.window, i % len(held_out), False, (1.0, 1.0))
+        crop = held_out.crop(
+            Key(run.config.seed, "gate", 0, i), run.config.model.window, i % len(held_out), False, (1.0, 1.0)
+        )
         pair = held_out.finish([crop], run.device)
         if _has_range(pair.target[0, 0].cpu().numpy()):
             pairs.append(pair)

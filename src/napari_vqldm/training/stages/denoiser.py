@@ -62,9 +62,14 @@ class DenoiserTraining:
 
     def batch(self, step: int) -> LatentBatch:
         """Draw the latents, times and noise of a step."""
-        keys = [Key(self.context.config.seed, "denoiser", step, i) for i in self.context.samples_of(self.config.batch_size)]
+        keys = [
+            Key(self.context.config.seed, "denoiser", step, i) for i in self.context.samples_of(self.config.batch_size)
+        ]
         crop = self.config.crop
-        if crop is not None and Key(self.context.config.seed, "denoiser", step).rng(9).random() >= self.config.crop_probability:
+        if (
+            crop is not None
+            and Key(self.context.config.seed, "denoiser", step).rng(9).random() >= self.config.crop_probability
+        ):
             crop = None
         batch = self._draw(keys, "train", crop)
         return self._finish(batch) if self.context.device.type == "cpu" else batch
@@ -90,7 +95,9 @@ class DenoiserTraining:
         count = min(CHECKED_LATENTS, self.cache.count("held_out"))
         for first in range(0, count, self.config.batch_size):
             indices = range(first, min(first + self.config.batch_size, count))
-            batch = self._finish(self._draw([Key(self.context.config.seed, "gate", 2, i) for i in indices], "held_out", None))
+            batch = self._finish(
+                self._draw([Key(self.context.config.seed, "gate", 2, i) for i in indices], "held_out", None)
+            )
             with self.context.fabric.autocast():
                 loss = average(batch.x_0, batch.eps, batch.t, batch.condition, None)["loss"]
             losses.append(float(loss) * len(indices))
@@ -100,17 +107,29 @@ class DenoiserTraining:
     def picture(self, step: int, average: nn.Module) -> None:
         """Samples with the conditions of held-out volumes."""
         average.eval()
+        network = average.network
+        if not isinstance(network, Denoiser):
+            raise TypeError(f"expected a Denoiser, got {type(network).__name__}")
         config, model = self.context.config, self.context.config.model
         count = min(SHOWN_SAMPLES, self.cache.count("held_out"))
         shape = (model.autoencoder.latent_channels, *config.latent_shape)
         noise = torch.stack([initial_noise(config.seed, i, shape) for i in range(count)]).to(self.context.device)
         conditions = [self.cache.condition("held_out", i) for i in range(count)]
-        condition = None if self.condition is None else torch.from_numpy(np.stack([c for c in conditions if c is not None])).to(noise)
+        condition = (
+            None
+            if self.condition is None
+            else torch.from_numpy(np.stack([c for c in conditions if c is not None])).to(noise)
+        )
         latent = noise
         with self.context.fabric.autocast():
             for sample in sample_latents(
-                average.network, self.process, noise, steps=model.diffusion.steps, sampler=model.diffusion.sampler,  # type: ignore[arg-type]
-                condition=condition, keys=[(config.seed, i) for i in range(count)],
+                network,
+                self.process,
+                noise,
+                steps=model.diffusion.steps,
+                sampler=model.diffusion.sampler,
+                condition=condition,
+                keys=[(config.seed, i) for i in range(count)],
             ):
                 latent = sample.latent
         volumes = self.space.decode(latent, requantize=model.diffusion.requantize)[:, 0].float().cpu().numpy()
@@ -141,14 +160,18 @@ class DenoiserTraining:
             times.append(self.process.sample_times(1, key.torch_generator(purpose=3)))
         known = self.condition is not None and all(c is not None for c in conditions)
         condition = torch.from_numpy(np.stack([c for c in conditions if c is not None])) if known else None
-        return LatentBatch(keys, None, entries, None, torch.cat(times), condition, torch.tensor(dropped) if known else None)
+        return LatentBatch(
+            keys, None, entries, None, torch.cat(times), condition, torch.tensor(dropped) if known else None
+        )
 
     def _finish(self, batch: LatentBatch) -> LatentBatch:
         """Draw from the posterior, standardise, draw the noise: on the device of the run."""
         if batch.x_0 is not None:
             return batch
         device = self.context.device
-        entries = torch.from_numpy(np.stack(batch.entries).astype(np.int64 if self.space.family == "vq-ldm" else np.float32)).to(device)
+        entries = torch.from_numpy(
+            np.stack(batch.entries).astype(np.int64 if self.space.family == "vq-ldm" else np.float32)
+        ).to(device)
         if self.space.family == "vq-ldm":
             x_0 = self.space.embed_codes(entries)
         else:
@@ -156,7 +179,9 @@ class DenoiserTraining:
             x_0 = self.space.normalize(mu + sigma * keyed_normal(batch.keys, tuple(mu.shape[1:]), device, purpose=4))
         eps = keyed_normal(batch.keys, tuple(x_0.shape[1:]), device)
         condition, drop = (None if value is None else value.to(device) for value in (batch.condition, batch.drop))
-        return LatentBatch(batch.keys, channels_last(x_0), batch.entries, channels_last(eps), batch.t.to(device), condition, drop)
+        return LatentBatch(
+            batch.keys, channels_last(x_0), batch.entries, channels_last(eps), batch.t.to(device), condition, drop
+        )
 
 
 def run_denoiser(run: Run, cache: LatentCache, space: LatentSpace) -> Denoiser:

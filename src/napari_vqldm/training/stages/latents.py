@@ -37,9 +37,9 @@ Part = str  # "train" or "held_out"
 class LatentCache:
     """Encoded volumes on disk.
 
-    ``folder`` holds chunks ``train-000000.npy``: for KL float16 (n, 2, C, d, h, w), posterior mean and standard deviation
-    of the raw latent; for codes uint16 (n, d, h, w), code indices. ``conditions-train.npy`` (volumes, width) float32.
-    Entry j encodes volume ``j // variants``.
+    ``folder`` holds chunks ``train-000000.npy``: for KL float16 (n, 2, C, d, h, w), posterior mean and standard
+    deviation of the raw latent; for codes uint16 (n, d, h, w), code indices. ``conditions-train.npy`` (volumes, width)
+    float32. Entry j encodes volume ``j // variants``.
     """
 
     folder: Path
@@ -61,7 +61,9 @@ class LatentCache:
     @cached_property
     def _arrays(self) -> dict[Part, list[npt.NDArray[Any]]]:
         return {
-            part: [np.load(self.folder / f"{part}-{start:06d}.npy", mmap_mode="r") for start in range(0, count, self.chunk)]
+            part: [
+                np.load(self.folder / f"{part}-{start:06d}.npy", mmap_mode="r") for start in range(0, count, self.chunk)
+            ]
             for part, count in self.record["entries"].items()
         }
 
@@ -95,7 +97,9 @@ class LatentCache:
         return torch.tensor(self.record["scale"])
 
 
-def run_latents(run: Run, autoencoder: Autoencoder, source: VolumeSource, held_out: VolumeSource, bank: VolumeBank | None) -> LatentCache:
+def run_latents(
+    run: Run, autoencoder: Autoencoder, source: VolumeSource, held_out: VolumeSource, bank: VolumeBank | None
+) -> LatentCache:
     """Encode what is missing and measure the latent.
 
     Raises
@@ -120,19 +124,35 @@ def run_latents(run: Run, autoencoder: Autoencoder, source: VolumeSource, held_o
         with run.log.bar("latents", sum(entries.values())) as bar:
             done = 0
             for part, part_source in (("train", source), ("held_out", held_out)):
-                for count in _encode_part(run, autoencoder, part_source, part, entries[part], variants[part], cache.folder):
+                for count in _encode_part(
+                    run, autoencoder, part_source, part, entries[part], variants[part], cache.folder
+                ):
                     run.stop.check()
                     bar.update(done + count)
                 done += entries[part]
         _write_conditions(run, bank, cache.folder)
         statistics = _statistics(cache.folder, autoencoder, entries["train"], config.chunk)
-        write_json(cache.folder / "latents.json", {"entries": entries, "variants": variants, "autoencoder": fingerprint, **statistics})
+        write_json(
+            cache.folder / "latents.json",
+            {"entries": entries, "variants": variants, "autoencoder": fingerprint, **statistics},
+        )
     run.fabric.barrier()
-    run.log.say("latents: mean " + ", ".join(f"{v:.3g}" for v in cache.record["mean"]) + "  scale " + ", ".join(f"{v:.3g}" for v in cache.record["scale"])
-                + (f"  perplexity {cache.record['perplexity']:.1f}, dead codes {cache.record['dead_codes']}" if "perplexity" in cache.record else ""))
+    run.log.say(
+        "latents: mean "
+        + ", ".join(f"{v:.3g}" for v in cache.record["mean"])
+        + "  scale "
+        + ", ".join(f"{v:.3g}" for v in cache.record["scale"])
+        + (
+            f"  perplexity {cache.record['perplexity']:.1f}, dead codes {cache.record['dead_codes']}"
+            if "perplexity" in cache.record
+            else ""
+        )
+    )
     if min(cache.record["scale"]) <= 1e-6:
-        raise TrainingError(f"latents: a latent channel never varies (scale {cache.record['scale']}): lower autoencoder.kl_weight or "
-                            "model.autoencoder.latent_channels, then start again with --fresh")
+        raise TrainingError(
+            f"latents: a latent channel never varies (scale {cache.record['scale']}): lower autoencoder.kl_weight or "
+            "model.autoencoder.latent_channels, then start again with --fresh"
+        )
     if run.fabric.is_global_zero and not run.folder.result("latents").exists():
         write_json(run.folder.result("latents"), cache.record)
     return cache
@@ -150,7 +170,10 @@ def _entries(source: VolumeSource, window: Int3, config: LatentsStage) -> int:
     """Number of training entries: volumes times variants; stacks count once per window that they hold."""
     if not isinstance(source, StackSource):
         return len(source) * config.augmentations
-    windows: int = sum(math.prod(-(-n // w) for n, w in zip(source.stacks.volume(i).shape, window, strict=True)) for i in source.indices)
+    windows: int = sum(
+        math.prod(-(-n // w) for n, w in zip(source.stacks.volume(i).shape, window, strict=True))
+        for i in source.indices
+    )
     return windows * config.augmentations
 
 
@@ -170,7 +193,11 @@ def _encode_part(
                 indices = range(first, min(first + config.batch_size, stop))
                 crops = [
                     source.crop(
-                        Key(run.config.seed, stream, 0, j), model.window, None if to_channels else j // variants, part == "train", (1.0, 1.0)
+                        Key(run.config.seed, stream, 0, j),
+                        model.window,
+                        None if to_channels else j // variants,
+                        part == "train",
+                        (1.0, 1.0),
                     )
                     for j in indices
                 ]

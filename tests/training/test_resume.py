@@ -1,0 +1,183 @@
+"""A run that was stopped anywhere ends with the same bits as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import napari_vqldm.training.stages.latents as latents_module
+from napari_vqldm.training.__main__ import main
+from napari_vqldm.training.folder import read_metrics
+from napari_vqldm.training.progress import RunLog
+from napari_vqldm.training.resume import load_state, save_state
+
+FAMILIES = ("ldm", "vq-ldm")
+
+
+class Crash(Exception):
+    """Stands for a process that dies between two steps."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None:
+    """Make the run die right after the given step was logged, before anything is saved."""
+    write = RunLog.write
+
+    def write_or_die(self: RunLog, name: str, at: int, *args: object, **extra: float) -> None:
+        write(self, name, at, *args, **extra)  # type: ignore[arg-type]
+        if (name, at) == (stage, step):
+            raise Crash
+
+    monkeypatch.setattr(RunLog, "write", write_or_die)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stage", ["autoencoder", "denoiser"])
+@pytest.mark.parametrize("step", [1, 5])
+def test_a_crash_leaves_no_trace_in_the_weights(
+    family: str,
+    stage: str,
+    step: int,
+    tmp_path: Path,
+    bank_cache: Path,
+    finished: dict[str, Path],
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tiny.config(family)
+    with monkeypatch.context() as patch:
+        crash_at(patch, stage, step)
+        with pytest.raises(Crash):
+            tiny.run(config, tmp_path / "run", cache=bank_cache)
+    checkpoint = tiny.run(config, tmp_path / "run", cache=bank_cache)
+    assert checkpoint is not None
+    tiny.assert_same_bits(tiny.weights(checkpoint), tiny.weights(finished[family] / "checkpoint.safetensors"))
+    numbers = [(x["stage"], x["step"], x.get("loss")) for x in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert numbers == [(x["stage"], x["step"], x.get("loss")) for x in read_metrics(finished[family] / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_crash_while_encoding_leaves_no_trace(
+    family: str,
+    tmp_path: Path,
+    bank_cache: Path,
+    finished: dict[str, Path],
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, encode, calls = tiny.config(family), latents_module._encode, []
+
+    def encode_or_die(*args: object) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 4:
+            raise Crash
+        return encode(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(latents_module, "_encode", encode_or_die)
+        with pytest.raises(Crash):
+            tiny.run(config, tmp_path / "run", cache=bank_cache)
+    done_before = len(list((tmp_path / "run/cache/latents").glob("train-*.npy")))
+    assert done_before == 1
+    checkpoint = tiny.run(config, tmp_path / "run", cache=bank_cache)
+    assert checkpoint is not None
+    tiny.assert_same_bits(tiny.weights(checkpoint), tiny.weights(finished[family] / "checkpoint.safetensors"))
+    for path in sorted((finished[family] / "cache/latents").glob("*.npy")):
+        assert path.read_bytes() == (tmp_path / "run/cache/latents" / path.name).read_bytes()
+
+
+def test_stages_one_by_one_equal_the_whole_run(
+    tmp_path: Path, bank_cache: Path, finished: dict[str, Path], tiny: SimpleNamespace
+) -> None:
+    config = tiny.config()
+    for stage in ("autoencoder", "latents", "denoiser"):
+        checkpoint = tiny.run(config, tmp_path / "run", stages=[stage], cache=bank_cache)
+    assert checkpoint is not None
+    tiny.assert_same_bits(tiny.weights(checkpoint), tiny.weights(finished["ldm"] / "checkpoint.safetensors"))
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    number: signal.Signals,
+    code: int,
+    tmp_path: Path,
+    bank_cache: Path,
+    finished: dict[str, Path],
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toml = tiny.write_toml(tmp_path / "tiny.toml", tiny.values())
+    command = [str(toml), "--out", str(tmp_path / "run"), "--cache", str(bank_cache)]
+    write = RunLog.write
+
+    def write_and_signal(self: RunLog, name: str, at: int, *args: object, **extra: float) -> None:
+        write(self, name, at, *args, **extra)  # type: ignore[arg-type]
+        if (name, at) == ("autoencoder", 3):
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "write", write_and_signal)
+        assert main(command) == code
+    state = load_state(tmp_path / "run/state/autoencoder.safetensors")
+    assert state is not None and state.record["step"] == 3
+    assert main(command) == 0
+    tiny.assert_same_bits(
+        tiny.weights(tmp_path / "run/checkpoint.safetensors"), tiny.weights(finished["ldm"] / "checkpoint.safetensors")
+    )
+
+
+def test_a_failed_write_keeps_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.safetensors"
+    save_state(path, {"a": torch.ones(3)}, {"step": 1})
+
+    def fail(*args: object) -> None:
+        raise Crash
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(Crash):
+        save_state(path, {"a": torch.zeros(3)}, {"step": 2})
+    state = load_state(path)
+    assert state is not None and state.record["step"] == 1
+    assert torch.equal(state.tensors["a"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stage", ["autoencoder", "latents", "denoiser"])
+def test_sigkill_at_random_moments_of_each_stage(
+    family: str, stage: str, tmp_path: Path, bank_cache: Path, finished: dict[str, Path], tiny: SimpleNamespace
+) -> None:
+    toml = tiny.write_toml(tmp_path / "tiny.toml", tiny.values(family))
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "napari_vqldm.training", str(toml), "--out", str(run), "--cache", str(bank_cache)]
+    earlier = {"autoencoder": [], "latents": ["autoencoder"], "denoiser": ["autoencoder", "latents"]}[stage]
+    if earlier:
+        subprocess.run([*command, *(word for name in earlier for word in ("--stage", name))], check=True)
+    chance = random.Random(f"{family} {stage}")
+    for _ in range(5):
+        process = subprocess.Popen([*command, "--stage", stage], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()  # the first line comes when the imports are over
+        time.sleep(chance.uniform(0.0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    subprocess.run(command, check=True)
+    tiny.assert_same_bits(
+        tiny.weights(run / "checkpoint.safetensors"), tiny.weights(finished[family] / "checkpoint.safetensors")
+    )
+    assert not list(run.rglob(".part-*"))
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert len(record) >= 2
