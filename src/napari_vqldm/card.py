@@ -107,8 +107,10 @@ class HeaderContent(Config):
             raise ValueError(f"the card says family {self.card.family!r}, the configuration {self.config.family!r}")
         channels = self.config.autoencoder.latent_channels
         if not len(self.latent.mean) == len(self.latent.scale) == channels:
-            raise ValueError(f"latent statistics: expected {channels} means and scales, one per latent channel, "
-                             f"got {len(self.latent.mean)} and {len(self.latent.scale)}")
+            raise ValueError(
+                f"latent statistics: expected {channels} means and scales, one per latent channel, "
+                f"got {len(self.latent.mean)} and {len(self.latent.scale)}"
+            )
         return self
 
 
@@ -191,12 +193,16 @@ def parse_header(file: BinaryIO, size: int, path: Path) -> Header:
     entries = _strict_json(text, path, "header")
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
-        _fail(path, "a safetensors file, but not a napari-vqldm checkpoint (no model card in its header): "
-                    "give a file written by napari-vqldm train")
+        _fail(
+            path,
+            "a safetensors file, but not a napari-vqldm checkpoint (no model card in its header): "
+            "give a file written by napari-vqldm train",
+        )
     content = _parse_content(metadata[METADATA_KEY], path)
     tensors = _parse_tensors(entries, size - data_offset, path)
-    return Header(content.format_version, content.config, content.card, content.training, content.latent, tensors,
-                  data_offset)
+    return Header(
+        content.format_version, content.config, content.card, content.training, content.latent, tensors, data_offset
+    )
 
 
 def _read_header_text(file: BinaryIO, size: int, path: Path) -> tuple[bytes, int]:
@@ -209,11 +215,14 @@ def _read_header_text(file: BinaryIO, size: int, path: Path) -> tuple[bytes, int
     (length,) = struct.unpack("<Q", start)
     # A header length may begin with the same two bytes, but then the file is as long as it says.
     if start[:2] in _PICKLE_STARTS and not 8 + length <= min(size, 8 + MAX_HEADER_BYTES):
-        _fail(path, "a pickle or zip file, which is never opened because it can run code: "
-                    "give a .safetensors checkpoint")
+        _fail(
+            path, "a pickle or zip file, which is never opened because it can run code: give a .safetensors checkpoint"
+        )
     if not 2 <= length <= MAX_HEADER_BYTES:
-        _fail(path, f"not a safetensors checkpoint: its header would be {length} bytes long "
-                    f"(allowed: 2 to {MAX_HEADER_BYTES})")
+        _fail(
+            path,
+            f"not a safetensors checkpoint: its header would be {length} bytes long (allowed: 2 to {MAX_HEADER_BYTES})",
+        )
     if 8 + length > size:
         _fail(path, f"the header needs {8 + length} bytes but the file has {size}: it is truncated, copy it again")
     text = file.read(length)
@@ -290,8 +299,11 @@ def _parse_entry(name: str, entry: Any, path: Path) -> TensorEntry:
     for extent in shape:
         needed *= extent
     if needed != offsets[1] - offsets[0]:
-        _fail(path, f"tensor {name!r:.80}: shape {shape!r:.60} of {dtype} needs {needed} bytes, "
-                    f"its data_offsets hold {offsets[1] - offsets[0]}")
+        _fail(
+            path,
+            f"tensor {name!r:.80}: shape {shape!r:.60} of {dtype} needs {needed} bytes, "
+            f"its data_offsets hold {offsets[1] - offsets[0]}",
+        )
     return TensorEntry(dtype, tuple(shape), offsets[0], offsets[1])
 
 

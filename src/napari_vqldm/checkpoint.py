@@ -41,10 +41,16 @@ from napari_vqldm.quantizers import CodebookQuantizer
 
 StorageType = Literal["float16", "bfloat16", "float32"]
 _STORAGE: dict[str, torch.dtype] = {
-    "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
 }
 _SAFETENSORS_NAME = {
-    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.int32: "I32", torch.int64: "I64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.int64: "I64",
 }
 _FLOATS = ("F16", "BF16", "F32")
 # Codes closer than half precision can tell apart would become ties; the table is 32 KiB.
@@ -159,7 +165,9 @@ def save_checkpoint(
     }
     card = validate(Card, {"name": config.name, "created": created, **(card_fields or {}), **derived}, "model card")
     content = HeaderContent(
-        config=config, card=card, training=training or TrainingSummary(),
+        config=config,
+        card=card,
+        training=training or TrainingSummary(),
         latent=LatentStatistics(mean=_numbers(space.mean), scale=_numbers(space.scale)),
     )
     data = safetensors.torch.save(tensors, metadata={METADATA_KEY: to_json(content)})
@@ -230,8 +238,10 @@ def _networks_on_meta(config: ModelConfig, tensors: int, path: Path) -> tuple[Au
     wanted = sum(config.autoencoder.encoder_blocks) + sum(config.autoencoder.decoder_blocks)
     wanted += len(config.autoencoder.strides) + (sum(config.denoiser.blocks) if config.denoiser else 0)
     if wanted > tensors:
-        raise CheckpointError(f"{path}: the configuration describes {wanted} blocks, the file has {tensors} tensors: "
-                              "it is damaged, copy it again")
+        raise CheckpointError(
+            f"{path}: the configuration describes {wanted} blocks, the file has {tensors} tensors: "
+            "it is damaged, copy it again"
+        )
     try:
         with torch.device("meta"):
             autoencoder = Autoencoder(config.autoencoder)
@@ -266,8 +276,10 @@ def _verify_hash(header: Header, data: bytes, path: Path) -> None:
     found = hash_weights((name, entry, view[entry.begin : entry.end]) for name, entry in header.tensors.items())
     expected = header.card.weights_sha256
     if found != expected:
-        raise CheckpointError(f"{path}: the weights were altered: expected sha256 {expected[:12]}..., "
-                              f"got {found[:12]}...: copy the file again")
+        raise CheckpointError(
+            f"{path}: the weights were altered: expected sha256 {expected[:12]}..., "
+            f"got {found[:12]}...: copy the file again"
+        )
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
@@ -302,8 +314,10 @@ def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuse NaN and infinite weights: they would silently make every volume NaN."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinite weights (as {tensor.dtype}): "
-                                  "the training diverged, use an earlier checkpoint")
+            raise CheckpointError(
+                f"{path}: tensor {name!r} holds NaN or infinite weights (as {tensor.dtype}): "
+                "the training diverged, use an earlier checkpoint"
+            )
 
 
 def _device(device: str | torch.device) -> torch.device:

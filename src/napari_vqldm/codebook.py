@@ -65,9 +65,7 @@ class CodebookStep:
     usage: CodebookUsage
 
 
-def codebook_usage(
-    model: Model, volumes: Sequence[Volume], clean: Sequence[Volume] | None = None
-) -> CodebookUsage:
+def codebook_usage(model: Model, volumes: Sequence[Volume], clean: Sequence[Volume] | None = None) -> CodebookUsage:
     """Count the codes of a set of volumes.
 
     Parameters
@@ -104,8 +102,10 @@ def codebook_steps(
     if model.config.family != "vq-ldm":
         raise CheckpointError(f"model {model.name} is an {model.config.family} and has no codebook: use a vq-ldm")
     if not volumes or (clean is not None and len(clean) != len(volumes)):
-        raise ConfigError(f"expected at least one volume and as many clean ones, got {len(volumes)} and "
-                          f"{len(clean) if clean is not None else 0}")
+        raise ConfigError(
+            f"expected at least one volume and as many clean ones, got {len(volumes)} and "
+            f"{len(clean) if clean is not None else 0}"
+        )
     for i, volume in enumerate(volumes):
         if clean is not None and clean[i].shape != volume.shape:
             raise ShapeError(f"expected a clean volume of {volume.shape} voxels, got {clean[i].shape}")

@@ -57,8 +57,9 @@ def allowed_conditions(config: ModelConfig) -> dict[str, tuple[float, float] | t
         "voxel_size_xy_um": (xy / stretch, xy * stretch),
     }
     if unknown := [name for name in condition.names if name not in ranges]:
-        raise CheckpointError(f"the model is conditioned on {unknown[0]!r}, which this version does not know: "
-                              "upgrade napari-vqldm")
+        raise CheckpointError(
+            f"the model is conditioned on {unknown[0]!r}, which this version does not know: upgrade napari-vqldm"
+        )
     allowed = {name: ranges[name] for name in condition.names}
     allowed[ORGANISATION] = tuple(n for n in condition.organisations if simulation.organisation.get(n, 0.0) > 0)
     return allowed
@@ -157,8 +158,9 @@ def _check_value(name: str, value: float | str, allowed: tuple[float, float] | t
     low, high = (float(end) for end in allowed)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low * (1 - _TOLERANCE) <= float(value) <= high * (1 + _TOLERANCE):
-        raise ConditionError(f"condition {name}: expected a number from {low:.4g} to {high:.4g}, the trained range, "
-                             f"got {value!r}")
+        raise ConditionError(
+            f"condition {name}: expected a number from {low:.4g} to {high:.4g}, the trained range, got {value!r}"
+        )
     return float(value)
 
 

@@ -67,14 +67,14 @@ class SimulationConfig(Config):
 
     shape: Int3 = (32, 128, 128)
     voxel_size_um: Float3 = (0.2, 0.1, 0.1)  # nominal (z, y, x)
-    voxel_size_jitter: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0  # log-uniform factor in [1/(1+j), 1+j], z apart from xy
+    voxel_size_jitter: Annotated[float, Field(ge=0.0, lt=0.5)] = (
+        0.0  # log-uniform factor in [1/(1+j), 1+j], z apart from xy
+    )
     length_density_um_per_um3: Range = (0.1, 0.5)  # log-uniform
     persistence_length_um: Range = (5.0, 60.0)  # log-uniform
     mean_contour_length_um: Range = (5.0, 20.0)
     out_of_plane: Range = (0.15, 1.0)  # z-weight of directions: flat cell to round cell
-    organisation: dict[Organisation, Annotated[float, Field(ge=0.0)]] = Field(
-        default_factory=_default_mix
-    )
+    organisation: dict[Organisation, Annotated[float, Field(ge=0.0)]] = Field(default_factory=_default_mix)
     brightness_cv: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
     optics: OpticsConfig = OpticsConfig()
     psf_width_factor: Range = (0.9, 1.25)  # emission wavelength is multiplied by it: wider or narrower PSF
@@ -123,7 +123,9 @@ class AutoencoderConfig(Config):
     def _levels_agree(self) -> Self:
         n = len(self.strides)
         if n < 1 or not (len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks) == n):
-            raise ValueError(f"strides, widths, encoder_blocks and decoder_blocks need one entry per level, got {n} strides")
+            raise ValueError(
+                f"strides, widths, encoder_blocks and decoder_blocks need one entry per level, got {n} strides"
+            )
         if any(s not in (1, 2, 4) for stride in self.strides for s in stride):
             raise ValueError(f"strides: expected 1, 2 or 4 per axis, got {self.strides}")
         return self
@@ -140,12 +142,16 @@ class AutoencoderConfig(Config):
 class ConditionConfig(Config):
     """What the denoiser is told about a volume: standardised numbers plus a one-hot organisation.
 
-    ``names`` are continuous entries, standardised as (log(value) - log_mean) / log_sd. The whole vector is replaced by a
+    ``names`` are continuous entries: (log(value) - log_mean) / log_sd. The whole vector is replaced by a
     learned null vector with probability ``dropout`` during training.
     """
 
     names: tuple[str, ...] = (
-        "length_density_um_per_um3", "persistence_length_um", "psf_width_um", "voxel_size_z_um", "voxel_size_xy_um",
+        "length_density_um_per_um3",
+        "persistence_length_um",
+        "psf_width_um",
+        "voxel_size_z_um",
+        "voxel_size_xy_um",
     )
     log_mean: tuple[float, ...] = (-1.5, 2.8, -1.5, -1.6, -2.3)
     log_sd: tuple[Positive, ...] = (0.5, 0.7, 0.15, 0.15, 0.15)
@@ -204,7 +210,10 @@ class DiffusionConfig(Config):
     @model_validator(mode="after")
     def _sampler_fits_objective(self) -> Self:
         if (self.sampler in ("euler", "heun")) != (self.objective == "flow"):
-            raise ValueError(f"sampler {self.sampler!r} does not fit objective {self.objective!r}: flow uses euler or heun, epsilon uses ddim or ddpm")
+            raise ValueError(
+                f"sampler {self.sampler!r} does not fit objective {self.objective!r}: "
+                "flow uses euler or heun, epsilon uses ddim or ddpm"
+            )
         return self
 
 
@@ -217,7 +226,10 @@ class ModelConfig(Config):
     denoiser: DenoiserConfig | None = DenoiserConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     window: Int3 = (32, 128, 128)  # trained window, voxels
-    voxel_size_range_um: tuple[Float3, Float3] = ((0.2, 0.1, 0.1), (0.2, 0.1, 0.1))  # trained (low, high), each (z, y, x)
+    voxel_size_range_um: tuple[Float3, Float3] = (
+        (0.2, 0.1, 0.1),
+        (0.2, 0.1, 0.1),
+    )  # trained (low, high), each (z, y, x)
     target: Literal["clean", "input"] = "clean"  # what stage 1 learned to return
     simulation: SimulationConfig | None = None  # what the model was trained on; None for user folders
 

@@ -80,8 +80,13 @@ class Sampling:
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON-compatible values for provenance."""
         camera = None if self.camera is None else self.camera.model_dump(mode="json")
-        return {"steps": self.steps, "sampler": self.sampler, "guidance_scale": self.guidance_scale, "camera": camera,
-                "precision": self.precision}
+        return {
+            "steps": self.steps,
+            "sampler": self.sampler,
+            "guidance_scale": self.guidance_scale,
+            "camera": camera,
+            "precision": self.precision,
+        }
 
 
 def generate(
@@ -143,8 +148,9 @@ def generate(
     CheckpointError
         If the model has no denoiser.
     """
-    request = generate_steps(model, count, shape, seed, steps, sampler, condition, guidance_scale, camera, batch, start,
-                             precision)
+    request = generate_steps(
+        model, count, shape, seed, steps, sampler, condition, guidance_scale, camera, batch, start, precision
+    )
     return [volume for step in request for volume in step.volumes or ()]
 
 
@@ -167,8 +173,10 @@ def generate_steps(
     The request is checked before the first step.
     """
     if count < 1 or start < 0 or seed < 0 or (batch is not None and batch < 1):
-        raise ConfigError(f"expected count and batch of 1 or more, seed and start of 0 or more, got count {count}, "
-                          f"batch {batch}, seed {seed}, start {start}")
+        raise ConfigError(
+            f"expected count and batch of 1 or more, seed and start of 0 or more, got count {count}, "
+            f"batch {batch}, seed {seed}, start {start}"
+        )
     sampling = plan_sampling(model, shape, steps, sampler, guidance_scale, camera, precision)
     given = check_conditions(model.config, condition)
     size = batch or (1 if model.device.type == "cpu" else _GPU_BATCH)
@@ -178,21 +186,30 @@ def generate_steps(
 
 
 def plan_sampling(
-    model: Model, shape: Int3 | None, steps: int | None, sampler: str | None, guidance_scale: float,
-    camera: CameraConfig | None, precision: Precision,
+    model: Model,
+    shape: Int3 | None,
+    steps: int | None,
+    sampler: str | None,
+    guidance_scale: float,
+    camera: CameraConfig | None,
+    precision: Precision,
 ) -> Sampling:
     """Check a request against the model and fill in the checkpoint's defaults; errors as in `generate`."""
     denoiser_of(model)
     config, window = model.config, model.config.window
     shape = window if shape is None else shape
     if len(shape) != 3 or any(not 2 <= n <= w for n, w in zip(shape, window, strict=True)):
-        raise ShapeError(f"expected a shape from (2, 2, 2) to the trained window {window}, got {tuple(shape)}: "
-                         "generate several volumes instead of a larger one")
+        raise ShapeError(
+            f"expected a shape from (2, 2, 2) to the trained window {window}, got {tuple(shape)}: "
+            "generate several volumes instead of a larger one"
+        )
     if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
         raise ConfigError(f"expected a guidance_scale of 0 or more, got {guidance_scale}")
     if camera is not None and config.target == "input":
-        raise ConfigError(f"model {model.name} learned noisy stacks, so its volumes hold camera noise already: "
-                          "generate without a camera")
+        raise ConfigError(
+            f"model {model.name} learned noisy stacks, so its volumes hold camera noise already: "
+            "generate without a camera"
+        )
     steps = config.diffusion.steps if steps is None else steps
     sampler = config.diffusion.sampler if sampler is None else sampler
     fitting = ("euler", "heun") if config.diffusion.objective == "flow" else ("ddim", "ddpm")
@@ -216,9 +233,14 @@ def sample_starts(model: Model, starts: Sequence[Start], sampling: Sampling) -> 
     noise = torch.stack([start.noise for start in starts]).to(model.device)
     vectors = [start.conditions.vector for start in starts if start.conditions.vector is not None]
     steps = sample_latents(
-        denoiser_of(model), model.process, noise, steps=sampling.steps, sampler=sampling.sampler,
+        denoiser_of(model),
+        model.process,
+        noise,
+        steps=sampling.steps,
+        sampler=sampling.sampler,
         condition=torch.stack(vectors).to(model.device) if vectors else None,
-        guidance_scale=sampling.guidance_scale, keys=[(start.seed, start.index) for start in starts],
+        guidance_scale=sampling.guidance_scale,
+        keys=[(start.seed, start.index) for start in starts],
     )
     while True:
         with exact_math(model.device, sampling.precision):
@@ -229,7 +251,12 @@ def sample_starts(model: Model, starts: Sequence[Start], sampling: Sampling) -> 
 
 
 def decode_start(
-    model: Model, latent: Tensor, start: Start, sampling: Sampling, provenance: Mapping[str, Any], name: str,
+    model: Model,
+    latent: Tensor,
+    start: Start,
+    sampling: Sampling,
+    provenance: Mapping[str, Any],
+    name: str,
     requantize: bool | None = None,
 ) -> Volume:
     """Turn one sampled latent (C, d, h, w) into a volume: decode, crop, record with the camera."""
@@ -255,8 +282,9 @@ def model_record(model: Model) -> dict[str, str]:
 def denoiser_of(model: Model) -> Denoiser:
     """Return the denoiser, or say that the checkpoint has none."""
     if model.denoiser is None:
-        raise CheckpointError(f"model {model.name} is stage 1 alone and cannot generate: train its denoiser, "
-                              "or use it to reconstruct")
+        raise CheckpointError(
+            f"model {model.name} is stage 1 alone and cannot generate: train its denoiser, or use it to reconstruct"
+        )
     return model.denoiser
 
 
@@ -275,8 +303,13 @@ def _generate(
             done += 1
         for start, latent in zip(starts, latents, strict=True):
             provenance = make_provenance(
-                "generate", **model_record(model), seed=seed, index=start.index, shape=list(sampling.shape),
-                conditions=dict(start.conditions.values), **sampling.to_dict(),
+                "generate",
+                **model_record(model),
+                seed=seed,
+                index=start.index,
+                shape=list(sampling.shape),
+                conditions=dict(start.conditions.values),
+                **sampling.to_dict(),
             )
             name = f"{model.name}-seed{seed}-{start.index:03d}"
             volume = decode_start(model, latent, start, sampling, provenance, name)

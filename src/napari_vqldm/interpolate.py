@@ -38,21 +38,36 @@ class InterpolationStep:
 
 @overload
 def interpolate(
-    model: Model, a: Endpoint, b: Endpoint, t: float = 0.5, kind: Kind = "linear", snap: bool = True,
+    model: Model,
+    a: Endpoint,
+    b: Endpoint,
+    t: float = 0.5,
+    kind: Kind = "linear",
+    snap: bool = True,
     **sampling: Any,
 ) -> Volume: ...
 
 
 @overload
 def interpolate(
-    model: Model, a: Endpoint, b: Endpoint, t: Sequence[float], kind: Kind = "linear", snap: bool = True,
+    model: Model,
+    a: Endpoint,
+    b: Endpoint,
+    t: Sequence[float],
+    kind: Kind = "linear",
+    snap: bool = True,
     **sampling: Any,
 ) -> list[Volume]: ...
 
 
 def interpolate(
-    model: Model, a: Endpoint, b: Endpoint, t: float | Sequence[float] = 0.5, kind: Kind = "linear",
-    snap: bool = True, **sampling: Any,
+    model: Model,
+    a: Endpoint,
+    b: Endpoint,
+    t: float | Sequence[float] = 0.5,
+    kind: Kind = "linear",
+    snap: bool = True,
+    **sampling: Any,
 ) -> Volume | list[Volume]:
     """Interpolate between two encoded volumes or between two seeds.
 
@@ -171,11 +186,15 @@ def _check_pair(model: Model, a: Latent, b: Latent) -> None:
     for end in (a, b):
         latent_tensor(model, end)
     if a.coded_shape != b.coded_shape or a.padding != b.padding or a.shape != b.shape:
-        raise ShapeError(f"expected two latents on one grid, got volumes of {a.shape} and {b.shape} voxels (coded as "
-                         f"{a.coded_shape} and {b.coded_shape}): crop the stacks to one shape and encode them again")
+        raise ShapeError(
+            f"expected two latents on one grid, got volumes of {a.shape} and {b.shape} voxels (coded as "
+            f"{a.coded_shape} and {b.coded_shape}): crop the stacks to one shape and encode them again"
+        )
     if not np.allclose(a.voxel_size_um, b.voxel_size_um, rtol=1e-3, atol=0):
-        raise ConfigError(f"expected one voxel size, got {a.voxel_size_um} and {b.voxel_size_um} um: resample a stack "
-                          "to the voxel size of the other and encode it again")
+        raise ConfigError(
+            f"expected one voxel size, got {a.voxel_size_um} and {b.voxel_size_um} um: resample a stack "
+            "to the voxel size of the other and encode it again"
+        )
 
 
 def _between_latents(
@@ -188,7 +207,11 @@ def _between_latents(
             volume = step.volume
             if volume is not None:
                 provenance = make_provenance(
-                    "interpolate", **model_record(model), t=t, kind=kind, snap=snap,
+                    "interpolate",
+                    **model_record(model),
+                    t=t,
+                    kind=kind,
+                    snap=snap,
                     ends=[dict(a.provenance), dict(b.provenance)],
                 )
                 volume = volume.with_data(volume.data, provenance=provenance, name=f"{a.name}-to-{b.name}-t{t:.3f}")
@@ -227,8 +250,14 @@ def _between_seeds(
             yield InterpolationStep(done, total, t, None)
             done += 1
         provenance = make_provenance(
-            "interpolate", **model_record(model), t=t, kind=kind, snap=snap, seeds=[a.seed, b.seed],
-            conditions=dict(start.conditions.values), **sampling.to_dict(),
+            "interpolate",
+            **model_record(model),
+            t=t,
+            kind=kind,
+            snap=snap,
+            seeds=[a.seed, b.seed],
+            conditions=dict(start.conditions.values),
+            **sampling.to_dict(),
         )
         name = f"{model.name}-seed{a.seed}-to-seed{b.seed}-t{t:.3f}"
         volume = decode_start(model, latent, start, sampling, provenance, name, requantize)

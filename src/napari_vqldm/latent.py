@@ -44,17 +44,20 @@ class LatentSpace(nn.Module):
         mean, scale = mean.detach().float().clone(), scale.detach().float().clone()
         if mean.shape != (channels,) or scale.shape != (channels,):
             raise CheckpointError(
-                f"expected latent statistics of {channels} channels, got mean {tuple(mean.shape)} and scale {tuple(scale.shape)}"
+                f"expected latent statistics of {channels} channels, "
+                f"got mean {tuple(mean.shape)} and scale {tuple(scale.shape)}"
             )
         if not (torch.isfinite(mean).all() and torch.isfinite(scale).all() and (scale > 0).all()):
-            raise CheckpointError(f"expected finite latent means and positive scales, got {mean.tolist()}, {scale.tolist()}")
+            raise CheckpointError(
+                f"expected finite latent means and positive scales, got {mean.tolist()}, {scale.tolist()}"
+            )
         self.autoencoder = autoencoder
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
 
     @classmethod
     def unit(cls, autoencoder: Autoencoder) -> LatentSpace:
-        """Latent space with mean 0 and scale 1: standardised equals raw. For training stage 1 and measuring statistics."""
+        """Latent space with mean 0 and scale 1: standardised equals raw. For stage 1 and for measuring statistics."""
         channels = autoencoder.latent_channels
         return cls(autoencoder, torch.zeros(channels), torch.ones(channels))
 
@@ -89,7 +92,7 @@ class LatentSpace(nn.Module):
     def encode(self, volumes: Tensor) -> Tensor:
         """Standardised latent (B, C, d, h, w) of volumes (B, 1, D, H, W) in filament units.
 
-        ``ldm``: the posterior mean. ``vq-ldm``: the quantized vectors. Training stage 2 and `reconstruct` both call this.
+        ``ldm``: the posterior mean. ``vq-ldm``: the quantized vectors. Training and `reconstruct` both call this.
         """
         return self.latent_of(self.autoencoder.encode(volumes))
 

@@ -115,14 +115,25 @@ class Latent:
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write a latent file (``.safetensors``); raises `FileError` if it exists already and ``force`` is not set."""
         geometry = _Geometry(
-            shape=self.shape, voxel_size_um=self.voxel_size_um, coded_shape=self.coded_shape,
-            coded_voxel_size_um=self.coded_voxel_size_um, padding_before=self.padding.before,
-            padding_after=self.padding.after, background=self.intensity.background, scale=self.intensity.scale,
-            num_ties=self.num_ties, name=self.name, provenance=dict(self.provenance),
+            shape=self.shape,
+            voxel_size_um=self.voxel_size_um,
+            coded_shape=self.coded_shape,
+            coded_voxel_size_um=self.coded_voxel_size_um,
+            padding_before=self.padding.before,
+            padding_after=self.padding.after,
+            background=self.intensity.background,
+            scale=self.intensity.scale,
+            num_ties=self.num_ties,
+            name=self.name,
+            provenance=dict(self.provenance),
         )
         file = LatentFile(
-            family=self.family, weights_sha256=self.weights_sha256, model_name=self.model_name, latent=self.latent,
-            codes=self.codes, meta=geometry.model_dump(mode="json"),
+            family=self.family,
+            weights_sha256=self.weights_sha256,
+            model_name=self.model_name,
+            latent=self.latent,
+            codes=self.codes,
+            meta=geometry.model_dump(mode="json"),
         )
         save_latent(Path(path), file, force=force)
         return Path(path)
@@ -147,9 +158,20 @@ class Latent:
         except VqldmError as error:
             raise FileError(f"{path}: damaged latent file: {error}") from None
         return cls(
-            file.family, file.model_name, file.weights_sha256, file.latent, file.codes, g.shape, g.voxel_size_um,
-            g.coded_shape, g.coded_voxel_size_um, Padding(g.padding_before, g.padding_after), intensity,
-            g.num_ties, g.name, g.provenance,
+            file.family,
+            file.model_name,
+            file.weights_sha256,
+            file.latent,
+            file.codes,
+            g.shape,
+            g.voxel_size_um,
+            g.coded_shape,
+            g.coded_voxel_size_um,
+            Padding(g.padding_before, g.padding_after),
+            intensity,
+            g.num_ties,
+            g.name,
+            g.provenance,
         )
 
 
@@ -224,15 +246,31 @@ def encode_steps(
             result = step.result
             num_ties = 0 if result.margin is None else int((result.margin < TIE_MARGIN).sum())
             provenance = make_provenance(
-                "encode", model=model.name, family=model.config.family, weights_sha256=model.weights_sha256,
-                intensity={"background": intensity.background, "scale": intensity.scale}, num_ties=num_ties,
-                num_cells=result.latent[0, 0].numel(), source=dict(volume.provenance), name=volume.name,
+                "encode",
+                model=model.name,
+                family=model.config.family,
+                weights_sha256=model.weights_sha256,
+                intensity={"background": intensity.background, "scale": intensity.scale},
+                num_ties=num_ties,
+                num_cells=result.latent[0, 0].numel(),
+                source=dict(volume.provenance),
+                name=volume.name,
             )
             coded_voxel_size = _per_axis(volume.extent_um, coded.shape)
             latent = Latent(
-                model.config.family, model.name, model.weights_sha256, *_content(model, result.latent),
-                volume.shape, volume.voxel_size_um, _int3(coded.shape), coded_voxel_size, padding, intensity, num_ties,
-                volume.name, provenance,
+                model.config.family,
+                model.name,
+                model.weights_sha256,
+                *_content(model, result.latent),
+                volume.shape,
+                volume.voxel_size_um,
+                _int3(coded.shape),
+                coded_voxel_size,
+                padding,
+                intensity,
+                num_ties,
+                volume.name,
+                provenance,
             )
         yield ReconstructionStep(step.index, step.total, "encode", latent=latent)
 
@@ -245,7 +283,10 @@ def decode_steps(model: Model, latent: Latent) -> Iterator[ReconstructionStep]:
             data = latent.padding.crop(step.result[0, 0]).contiguous().numpy()
             data = latent.intensity.invert(resample_to(data, latent.shape))
             provenance = make_provenance(
-                "decode", model=model.name, family=model.config.family, weights_sha256=model.weights_sha256,
+                "decode",
+                model=model.name,
+                family=model.config.family,
+                weights_sha256=model.weights_sha256,
                 latent=dict(latent.provenance),
             )
             volume = Volume(data, latent.voxel_size_um, provenance, latent.name)
@@ -279,26 +320,34 @@ def latent_tensor(model: Model, latent: Latent) -> Tensor:
         If grid, padding and coded shape contradict each other, or a code is not in the codebook.
     """
     if latent.family != model.config.family or latent.weights_sha256 != model.weights_sha256:
-        raise CheckpointError(f"this latent belongs to model {latent.model_name!r} ({latent.family}, weights "
-                              f"{latent.weights_sha256[:12]}), not to {model.name!r} ({model.config.family}, weights "
-                              f"{model.weights_sha256[:12]}): give that checkpoint, or encode the volume again")
+        raise CheckpointError(
+            f"this latent belongs to model {latent.model_name!r} ({latent.family}, weights "
+            f"{latent.weights_sha256[:12]}), not to {model.name!r} ({model.config.family}, weights "
+            f"{model.weights_sha256[:12]}): give that checkpoint, or encode the volume again"
+        )
     padding = latent.padding
     padded = [n + b + a for n, b, a in zip(latent.coded_shape, padding.before, padding.after, strict=True)]
     factor = model.space.autoencoder.downsampling_factor
     if [n * f for n, f in zip(latent.grid, factor, strict=True)] != padded:
-        raise ShapeError(f"expected a latent grid of {padded} / {factor} cells, got {latent.grid}: "
-                         "the latent is damaged, encode the volume again")
+        raise ShapeError(
+            f"expected a latent grid of {padded} / {factor} cells, got {latent.grid}: "
+            "the latent is damaged, encode the volume again"
+        )
     if latent.codes is not None:
         size = model.space.quantizer.codebook.shape[0]
         if latent.codes.min() < 0 or latent.codes.max() >= size:
-            raise ShapeError(f"expected code indices from 0 to {size - 1}, got {latent.codes.min()} to "
-                             f"{latent.codes.max()}: the latent is damaged, encode the volume again")
+            raise ShapeError(
+                f"expected code indices from 0 to {size - 1}, got {latent.codes.min()} to "
+                f"{latent.codes.max()}: the latent is damaged, encode the volume again"
+            )
         codes = torch.from_numpy(latent.codes.astype(np.int64))[None].to(model.device)
         with torch.no_grad():
             return model.space.embed_codes(codes)
     if latent.latent is None or latent.latent.shape[0] != model.space.autoencoder.latent_channels:
-        raise ShapeError(f"expected a latent of {model.space.autoencoder.latent_channels} channels: "
-                         "the latent is damaged, encode the volume again")
+        raise ShapeError(
+            f"expected a latent of {model.space.autoencoder.latent_channels} channels: "
+            "the latent is damaged, encode the volume again"
+        )
     return torch.from_numpy(latent.latent)[None].to(model.device)
 
 

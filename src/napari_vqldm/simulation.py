@@ -129,7 +129,11 @@ def _simulate(
                 recorded = render_camera(batch.clean, camera, parameters.voxel_size_um, [noise_seed])
         name = f"simulated-seed{seed}-{index:03d}"
         provenance = make_provenance(
-            "simulate", seed=seed, index=index, config=simulator.config, camera=camera,
+            "simulate",
+            seed=seed,
+            index=index,
+            config=simulator.config,
+            camera=camera,
             parameters=parameters.to_dict(),
         )
         clean = Volume(batch.clean[0, 0].cpu().numpy(), parameters.voxel_size_um, provenance, f"{name}-clean")

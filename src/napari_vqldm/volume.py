@@ -61,7 +61,9 @@ class Volume:
             data = np.ascontiguousarray(data, dtype=np.float32)
         if not np.isfinite(data).all():
             bad = int(data.size - np.isfinite(data).sum())
-            raise VolumeError(f"expected finite intensities, got {bad} NaN, infinite or float32-overflowing voxels: repair them first")
+            raise VolumeError(
+                f"expected finite intensities, got {bad} NaN, infinite or float32-overflowing voxels: repair them first"
+            )
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "voxel_size_um", check_voxel_size(self.voxel_size_um))
 
@@ -91,7 +93,7 @@ def check_voxel_size(voxel_size_um: object) -> Float3:
     low, high = VOXEL_SIZE_RANGE_UM
     if len(values) != 3 or not all(np.isfinite(v) and low <= v <= high for v in values):
         raise VolumeError(
-            f"expected a voxel size of three numbers (z, y, x) between {low} and {high} micrometres, got {voxel_size_um!r}: "
-            "give --voxel-size Z Y X"
+            f"expected a voxel size of three numbers (z, y, x) between {low} and {high} micrometres, "
+            f"got {voxel_size_um!r}: give --voxel-size Z Y X"
         )
     return values[0], values[1], values[2]

@@ -36,7 +36,11 @@ def tiny_config(family: str) -> ModelConfig:
             widths=(4, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), latent_channels=3, quantizer=quantizer
         ),
         denoiser=DenoiserConfig(
-            channels=(8, 16), blocks=(1, 1), strides=((2, 2, 2),), attention=(False, True), head_channels=8,
+            channels=(8, 16),
+            blocks=(1, 1),
+            strides=((2, 2, 2),),
+            attention=(False, True),
+            head_channels=8,
             norm_groups=4,
         ),
         diffusion=DiffusionConfig(steps=3),
@@ -82,7 +86,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         config = tiny_config(family)
         space, denoiser = tiny_networks(config)
         files[family] = save_checkpoint(
-            folder / f"{family}.safetensors", config=config, space=space, denoiser=denoiser,
+            folder / f"{family}.safetensors",
+            config=config,
+            space=space,
+            denoiser=denoiser,
             card_fields={"description": "random weights", "limits": "knows nothing"},
         )
     return files

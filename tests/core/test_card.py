@@ -138,8 +138,17 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"[1, 2]", b"{" * 200_000, b'{"a":' * 100_000, b"\xff\xfe{}", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"null",
-     b'{"a": ' + b"9" * 5000 + b"}", b"{}"],
+    [
+        b"[1, 2]",
+        b"{" * 200_000,
+        b'{"a":' * 100_000,
+        b"\xff\xfe{}",
+        b'{"a": NaN}',
+        b'{"a": 1, "a": 2}',
+        b"null",
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"{}",
+    ],
 )
 def test_a_header_that_is_not_a_json_object_is_refused(tmp_path: Path, text: bytes) -> None:
     refused(tmp_path, frame(text))

@@ -61,7 +61,10 @@ def never_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_loading_returns_what_was_saved(tmp_path: Path, model: Model) -> None:
     path = save_checkpoint(
-        tmp_path / "again.safetensors", config=model.config, space=model.space, denoiser=model.denoiser,
+        tmp_path / "again.safetensors",
+        config=model.config,
+        space=model.space,
+        denoiser=model.denoiser,
         dtype="float32",
         training=TrainingSummary(preset="tiny", seed=7, curve={"loss": [(1, 0.5)]}),
         card_fields={"gates": {"autoencoder": {"kind": "smoke", "passed": True}}},
@@ -79,9 +82,7 @@ def test_loading_returns_what_was_saved(tmp_path: Path, model: Model) -> None:
     assert not any(b.is_meta for b in again.space.buffers())
 
 
-def test_half_precision_storage_is_within_half_precision_and_keeps_the_codebook(
-    build: Build, tmp_path: Path
-) -> None:
+def test_half_precision_storage_is_within_half_precision_and_keeps_the_codebook(build: Build, tmp_path: Path) -> None:
     config, space, denoiser = build("vq-ldm")
     path = save_checkpoint(tmp_path / "m.safetensors", config=config, space=space, denoiser=denoiser)
     again = load_checkpoint(path)
@@ -98,7 +99,10 @@ def test_the_fingerprint_is_of_the_weights_alone(build: Build, tmp_path: Path) -
     hashes = set()
     for name in ("one", "two"):
         path = save_checkpoint(
-            tmp_path / f"{name}.safetensors", config=config, space=space, denoiser=denoiser,
+            tmp_path / f"{name}.safetensors",
+            config=config,
+            space=space,
+            denoiser=denoiser,
             card_fields={"description": name, "created": name},
         )
         hashes.add(read_header(path).card.weights_sha256)

@@ -100,8 +100,10 @@ def test_a_volume_above_the_limit_is_cut_and_gives_the_same(model: Model) -> Non
 
 
 @given(
-    shape=st.tuples(*[st.integers(1, 60)] * 3), multiple=st.tuples(*[st.sampled_from([1, 2, 4])] * 3),
-    halo=st.tuples(*[st.integers(0, 12)] * 3), limit=st.integers(1, 50_000),
+    shape=st.tuples(*[st.integers(1, 60)] * 3),
+    multiple=st.tuples(*[st.sampled_from([1, 2, 4])] * 3),
+    halo=st.tuples(*[st.integers(0, 12)] * 3),
+    limit=st.integers(1, 50_000),
 )
 def test_a_chosen_tile_respects_the_limit_or_cannot_be_smaller(
     shape: Int3, multiple: Int3, halo: Int3, limit: int

@@ -172,8 +172,17 @@ def test_epsilon_models_generate_too(ldm: Model, sampler: str) -> None:
 
 
 def test_requests_out_of_range_are_refused_at_once(ldm: Model) -> None:
-    for bad in ({"count": 0}, {"seed": -1}, {"start": -1}, {"batch": 0}, {"steps": 0}, {"guidance_scale": -1.0},
-                {"guidance_scale": float("nan")}, {"sampler": "ddim"}, {"sampler": "magic"}):
+    for bad in (
+        {"count": 0},
+        {"seed": -1},
+        {"start": -1},
+        {"batch": 0},
+        {"steps": 0},
+        {"guidance_scale": -1.0},
+        {"guidance_scale": float("nan")},
+        {"sampler": "ddim"},
+        {"sampler": "magic"},
+    ):
         with pytest.raises(ConfigError):
             generate_steps(ldm, **bad)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="stage 1 alone"):

@@ -123,9 +123,7 @@ def test_given_intensities_replace_the_estimate(model: Model, stack: Volume) -> 
     assert latent.intensity == scale
     units = Volume(scale.apply(stack.data), stack.voxel_size_um)
     same = encode(model, units, intensity=IntensityScale(0.0, 1.0))
-    np.testing.assert_allclose(
-        scale.invert(decode(model, same).data), decode(model, latent).data, rtol=1e-4, atol=1e-2
-    )
+    np.testing.assert_allclose(scale.invert(decode(model, same).data), decode(model, latent).data, rtol=1e-4, atol=1e-2)
 
 
 def test_where_a_reconstruction_comes_from_is_on_record(model: Model, stack: Volume) -> None:
@@ -165,8 +163,11 @@ def test_a_latent_that_contradicts_itself_is_refused(vq_ldm: Model, ldm: Model, 
     latent = encode(vq_ldm, stack)
     assert latent.codes is not None
     for change in (
-        {"codes": latent.codes[1:]}, {"codes": latent.codes + 32}, {"codes": latent.codes - 40},
-        {"coded_shape": (9, 37, 4000)}, {"codes": None},
+        {"codes": latent.codes[1:]},
+        {"codes": latent.codes + 32},
+        {"codes": latent.codes - 40},
+        {"coded_shape": (9, 37, 4000)},
+        {"codes": None},
     ):
         with pytest.raises(ShapeError):
             decode(vq_ldm, dataclasses.replace(latent, **change))
@@ -179,14 +180,19 @@ def test_a_latent_that_contradicts_itself_is_refused(vq_ldm: Model, ldm: Model, 
 @pytest.mark.parametrize(
     "change",
     [
-        {"scale": 0.0}, {"scale": -1.0}, {"background": None}, {"shape": [9, 37]}, {"shape": [9, 37, 10**9]},
-        {"voxel_size_um": [0.2, 0.1, 1e9]}, {"voxel_size_um": [-0.2, 0.1, 0.1]}, {"padding_after": [-1, 0, 0]},
-        {"extra": 1}, {"coded_shape": [1, 37, 42]},
+        {"scale": 0.0},
+        {"scale": -1.0},
+        {"background": None},
+        {"shape": [9, 37]},
+        {"shape": [9, 37, 10**9]},
+        {"voxel_size_um": [0.2, 0.1, 1e9]},
+        {"voxel_size_um": [-0.2, 0.1, 0.1]},
+        {"padding_after": [-1, 0, 0]},
+        {"extra": 1},
+        {"coded_shape": [1, 37, 42]},
     ],
 )
-def test_a_damaged_latent_file_is_one_line(
-    ldm: Model, stack: Volume, tmp_path: Path, change: dict[str, Any]
-) -> None:
+def test_a_damaged_latent_file_is_one_line(ldm: Model, stack: Volume, tmp_path: Path, change: dict[str, Any]) -> None:
     path = encode(ldm, stack).save(tmp_path / "a.safetensors")
     file = load_latent(path)
     bad = LatentFile(

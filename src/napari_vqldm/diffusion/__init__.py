@@ -4,4 +4,13 @@ from napari_vqldm.diffusion.guidance import guided
 from napari_vqldm.diffusion.process import EpsilonProcess, FlowProcess, Process, make_process
 from napari_vqldm.diffusion.samplers import SAMPLERS, SampleStep, run_sampler
 
-__all__ = ["SAMPLERS", "EpsilonProcess", "FlowProcess", "Process", "SampleStep", "guided", "make_process", "run_sampler"]
+__all__ = [
+    "SAMPLERS",
+    "EpsilonProcess",
+    "FlowProcess",
+    "Process",
+    "SampleStep",
+    "guided",
+    "make_process",
+    "run_sampler",
+]

@@ -10,7 +10,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def guided(conditional: Denoise, unconditional: Denoise, guidance_scale: float) -> Denoise:
-    """uncond + s (cond - uncond) (Ho & Salimans 2022, arXiv:2207.12598, in the convention where s = 1 is no guidance).
+    """Uncond + s (cond - uncond) (Ho & Salimans 2022, arXiv:2207.12598, in the convention where s = 1 is no guidance).
 
     With s = 1 the unconditional network is not evaluated at all.
     """

@@ -54,7 +54,7 @@ class FlowProcess(Process):
         t = _like(t, x_0)
         return (1 - t) * x_0 + t * eps
 
-    def target(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002
+    def target(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Velocity eps - x_0, constant in t."""
         return eps - x_0
 
@@ -77,7 +77,9 @@ class EpsilonProcess(Process):
         self.config = config
         self.num_train_timesteps = config.num_train_timesteps
         if config.schedule == "scaled_linear_beta":
-            root = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, self.num_train_timesteps, dtype=torch.float64)
+            root = torch.linspace(
+                config.beta_start**0.5, config.beta_end**0.5, self.num_train_timesteps, dtype=torch.float64
+            )
             betas = root.square()
         else:
             betas = torch.linspace(config.beta_start, config.beta_end, self.num_train_timesteps, dtype=torch.float64)
@@ -100,7 +102,7 @@ class EpsilonProcess(Process):
         abar = _like(self.alpha_bar(t), x_0)
         return abar.sqrt() * x_0 + (1 - abar).sqrt() * eps
 
-    def target(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002
+    def target(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """The noise."""
         return eps
 
@@ -109,7 +111,7 @@ class EpsilonProcess(Process):
         abar = _like(self.alpha_bar(t), x_t)
         return (x_t - (1 - abar).sqrt() * prediction) / abar.sqrt()
 
-    def to_noise(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002
+    def to_noise(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
         """The prediction itself."""
         return prediction
 

@@ -1,9 +1,13 @@
-"""Samplers: from noise to a latent as one generator each, with one signature. They know the denoiser only as a callable."""
+"""Samplers: from noise to a latent as one generator each, with one signature.
+
+They know the denoiser only as a callable.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -30,12 +34,14 @@ Sampler = Callable[..., Iterator[SampleStep]]
 P = TypeVar("P", bound=Process)
 
 
-def sample_euler(denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None) -> Iterator[SampleStep]:  # noqa: ARG001
+def sample_euler(
+    denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None
+) -> Iterator[SampleStep]:
     """Euler steps along the flow from t = 1 to 0 on an even grid."""
     _require(process, FlowProcess, "euler")
     x = noise
     times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64).tolist()
-    for i, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, following) in enumerate(pairwise(times)):
         now = _times(x, t)
         v = denoise(x, now)
         clean = process.to_clean(x, v, now)
@@ -43,12 +49,17 @@ def sample_euler(denoise: Denoise, process: Process, noise: Tensor, steps: int, 
         yield SampleStep(i + 1, steps, following, x, clean)
 
 
-def sample_heun(denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None) -> Iterator[SampleStep]:  # noqa: ARG001
-    """Heun's second-order steps along the flow (arXiv:2206.00364, Alg. 1, without churn); two evaluations a step, one in the last."""
+def sample_heun(
+    denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None
+) -> Iterator[SampleStep]:
+    """Heun's second-order steps along the flow (arXiv:2206.00364, Alg. 1, without churn).
+
+    Two evaluations a step, one in the last.
+    """
     _require(process, FlowProcess, "heun")
     x = noise
     times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64).tolist()
-    for i, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, following) in enumerate(pairwise(times)):
         now = _times(x, t)
         v = denoise(x, now)
         clean = process.to_clean(x, v, now)
@@ -60,7 +71,9 @@ def sample_heun(denoise: Denoise, process: Process, noise: Tensor, steps: int, d
         yield SampleStep(i + 1, steps, following, x, clean)
 
 
-def sample_ddim(denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None) -> Iterator[SampleStep]:  # noqa: ARG001
+def sample_ddim(
+    denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None
+) -> Iterator[SampleStep]:
     """DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, Eq. 12) on an even grid of training steps; no clipping."""
     epsilon = _require(process, EpsilonProcess, "ddim")
     x = noise
@@ -77,7 +90,10 @@ def sample_ddim(denoise: Denoise, process: Process, noise: Tensor, steps: int, d
 def sample_ddpm(
     denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: Callable[[], Tensor] | None = None
 ) -> Iterator[SampleStep]:
-    """Ancestral sampling (arXiv:2006.11239, Alg. 2) with the posterior variance; ``draw`` returns fresh noise like x."""
+    """Ancestral sampling (arXiv:2006.11239, Alg. 2) with the posterior variance.
+
+    ``draw`` returns fresh noise like x.
+    """
     epsilon = _require(process, EpsilonProcess, "ddpm")
     if draw is None:
         raise ConfigError("sampler ddpm adds noise in every step and needs a source of it: pass draw")
@@ -137,8 +153,8 @@ def run_sampler(
 def _step_numbers(process: EpsilonProcess, steps: int) -> list[int]:
     """Training steps visited, evenly from T-1 down to 0, both included, so that sampling starts at full noise.
 
-    The same grid as MONAI's; each update goes to the next number of the grid, where MONAI 1.6.1 goes to number - T // steps,
-    which leaves its own grid unless steps equals T.
+    The same grid as MONAI's; each update goes to the next number of the grid, where MONAI 1.6.1 goes to number - T // steps
+    and so leaves its own grid unless steps equals T.
     """
     if steps == 1:
         return [process.num_train_timesteps - 1]
@@ -146,7 +162,7 @@ def _step_numbers(process: EpsilonProcess, steps: int) -> list[int]:
 
 
 def _alpha_bar(process: EpsilonProcess, number: int) -> float:
-    """abar of a step; 1 for the clean end (number -1)."""
+    """Abar of a step; 1 for the clean end (number -1)."""
     return float(process.alphas_cumprod[number]) if number >= 0 else 1.0
 
 
@@ -162,5 +178,7 @@ def _times(x: Tensor, t: float) -> Tensor:
 def _require(process: Process, kind: type[P], sampler: str) -> P:
     if not isinstance(process, kind):
         other = "flow" if kind is FlowProcess else "epsilon"
-        raise ConfigError(f"sampler {sampler!r} needs a model trained with objective {other!r}: use one of its samplers")
+        raise ConfigError(
+            f"sampler {sampler!r} needs a model trained with objective {other!r}: use one of its samplers"
+        )
     return process

@@ -1,0 +1,1 @@
+"""Networks: autoencoder, denoiser and the condition that the denoiser is told."""

@@ -23,7 +23,7 @@ LOG_VARIANCE_RANGE = (-20.0, 10.0)
 class Encoding:
     """What the encoder says about a volume, on the latent grid, before normalization and quantization.
 
-    ``mean`` (B, C, d, h, w): posterior mean, or the vectors to be quantized. ``log_variance``: same shape, None for codes.
+    ``mean`` (B, C, d, h, w): posterior mean, or the vectors to be quantized. ``log_variance``: alike, None for codes.
     """
 
     mean: Tensor
@@ -98,9 +98,14 @@ class Autoencoder(nn.Module):
     def encode(self, volumes: Tensor) -> Encoding:
         """Encode (B, 1, D, H, W) in filament units; each axis a multiple of the downsampling factor."""
         factor = self.downsampling_factor
-        if volumes.ndim != 5 or volumes.shape[1] != 1 or any(n % f for n, f in zip(volumes.shape[2:], factor, strict=True)):
+        if (
+            volumes.ndim != 5
+            or volumes.shape[1] != 1
+            or any(n % f for n, f in zip(volumes.shape[2:], factor, strict=True))
+        ):
             raise ShapeError(
-                f"expected volumes (B, 1, D, H, W) with D, H, W multiples of {factor}, got {tuple(volumes.shape)}: pad them first"
+                f"expected volumes (B, 1, D, H, W) with D, H, W multiples of {factor}, "
+                f"got {tuple(volumes.shape)}: pad them first"
             )
         moments = self.encoder(volumes)
         if self.quantizer is not None:
@@ -116,7 +121,7 @@ class Autoencoder(nn.Module):
         return volumes
 
     def _encoder_reach(self, axis: int) -> int:
-        """Voxels that the receptive field extends beyond the block of one latent voxel: one voxel of each layer's input."""
+        """Voxels by which the receptive field exceeds the block of one latent voxel: one of each layer's input."""
         reach, cumulative = 0, 1
         for stride, blocks in zip(self.config.strides, self.config.encoder_blocks, strict=True):
             reach += cumulative  # strided convolution

@@ -37,7 +37,7 @@ def strided_conv(in_channels: int, out_channels: int, stride: Int3) -> nn.Conv3d
 
 
 class SubPixelUp(nn.Module):
-    """Convolution followed by depth-to-space (Shi et al. 2016, arXiv:1609.05158): (B, C, D, H, W) to (B, C', sD, sH, sW).
+    """Convolution, then depth-to-space (Shi et al. 2016, arXiv:1609.05158): (B, C, D, H, W) to (B, C', sD, sH, sW).
 
     Initialised so that all sub-voxels of one voxel start equal (ICNR, arXiv:1707.02937): no checkerboard at the start.
     """

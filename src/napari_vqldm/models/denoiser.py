@@ -25,7 +25,9 @@ TIME_SCALE = 1000.0  # the sinusoidal embedding expects times of the size of DDP
 class Level(nn.Module):
     """Residual blocks at one resolution, each followed by attention where asked."""
 
-    def __init__(self, inputs: list[int], channels: int, embedding: int, config: DenoiserConfig, *, attention: bool) -> None:
+    def __init__(
+        self, inputs: list[int], channels: int, embedding: int, config: DenoiserConfig, *, attention: bool
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             DiffusionUNetResnetBlock(3, n, embedding, channels, norm_num_groups=config.norm_groups) for n in inputs
@@ -175,7 +177,7 @@ class Denoiser(nn.Module):
             or any(n % m for n, m in zip(x_t.shape[2:], self.multiple, strict=True))
         ):
             raise ShapeError(
-                f"expected a latent (B, {self.latent_channels}, d, h, w) with axes that are multiples of {self.multiple}, "
+                f"expected a latent (B, {self.latent_channels}, d, h, w), axes multiples of {self.multiple}, "
                 f"got {tuple(x_t.shape)}"
             )
         embedding = self._embed(x_t, t, second_time, condition, drop)

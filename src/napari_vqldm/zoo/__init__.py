@@ -48,8 +48,10 @@ def resolve(name_or_path: str | Path) -> Path:
     if path.exists():
         return path
     if name in NAMES:
-        raise CheckpointError(f"the bundled model {name!r} is not part of this installation: reinstall napari-vqldm, "
-                              "or give a .safetensors checkpoint")
+        raise CheckpointError(
+            f"the bundled model {name!r} is not part of this installation: reinstall napari-vqldm, "
+            "or give a .safetensors checkpoint"
+        )
     choices = ", ".join(bundled) or "none is installed"
     raise CheckpointError(f"no model {name!r}: expected a bundled name ({choices}) or an existing .safetensors file")
 
