@@ -153,7 +153,7 @@ def run_sampler(
 def _step_numbers(process: EpsilonProcess, steps: int) -> list[int]:
     """Training steps visited, evenly from T-1 down to 0, both included, so that sampling starts at full noise.
 
-    The same grid as MONAI's; each update goes to the next number of the grid, where MONAI 1.6.1 goes to number - T // steps
+    The grid is MONAI's; each update goes to the next number of the grid, where MONAI 1.6.1 goes to number - T // steps
     and so leaves its own grid unless steps equals T.
     """
     if steps == 1:
