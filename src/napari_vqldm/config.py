@@ -67,9 +67,8 @@ class SimulationConfig(Config):
 
     shape: Int3 = (32, 128, 128)
     voxel_size_um: Float3 = (0.2, 0.1, 0.1)  # nominal (z, y, x)
-    voxel_size_jitter: Annotated[float, Field(ge=0.0, lt=0.5)] = (
-        0.0  # log-uniform factor in [1/(1+j), 1+j], z apart from xy
-    )
+    # Log-uniform factor in [1/(1+j), 1+j], drawn for z apart from xy.
+    voxel_size_jitter: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     length_density_um_per_um3: Range = (0.1, 0.5)  # log-uniform
     persistence_length_um: Range = (5.0, 60.0)  # log-uniform
     mean_contour_length_um: Range = (5.0, 20.0)
@@ -226,10 +225,8 @@ class ModelConfig(Config):
     denoiser: DenoiserConfig | None = DenoiserConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     window: Int3 = (32, 128, 128)  # trained window, voxels
-    voxel_size_range_um: tuple[Float3, Float3] = (
-        (0.2, 0.1, 0.1),
-        (0.2, 0.1, 0.1),
-    )  # trained (low, high), each (z, y, x)
+    # Trained (low, high), each (z, y, x).
+    voxel_size_range_um: tuple[Float3, Float3] = ((0.2, 0.1, 0.1), (0.2, 0.1, 0.1))
     target: Literal["clean", "input"] = "clean"  # what stage 1 learned to return
     simulation: SimulationConfig | None = None  # what the model was trained on; None for user folders
 
