@@ -54,6 +54,7 @@ def tiny_model(path: Path, family: str) -> Path:
         ),
         diffusion=DiffusionConfig(steps=2),
         window=WINDOW,
+        voxel_size_range_um=((0.2, 0.1, 0.1), (0.25, 0.3, 0.3)),
         simulation=SimulationConfig(shape=WINDOW),
     )
     autoencoder = Autoencoder(config.autoencoder)
@@ -81,8 +82,18 @@ def blob(seed: int = 0, shape: tuple[int, int, int] = (9, 18, 14)) -> Volume:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Path:
-    return write_volume(tmp_path / "stack.ome.tif", blob())
+def make_stack(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small stack: ``make_stack(name, seed, shape)``."""
+
+    def make(name: str, seed: int = 0, shape: tuple[int, int, int] = (9, 18, 14)) -> Path:
+        return write_volume(tmp_path / name, blob(seed, shape))
+
+    return make
+
+
+@pytest.fixture
+def stack(make_stack: Callable[..., Path]) -> Path:
+    return make_stack("stack.ome.tif")
 
 
 @dataclass(frozen=True)

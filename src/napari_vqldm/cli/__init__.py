@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 a bug, 2 a mistake that one line on stderr explains, 130 i
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from napari_vqldm.errors import VqldmError
 
@@ -15,7 +17,13 @@ PROGRAM = "napari-vqldm"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(run(arguments))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End on SIGTERM by an exception, so that temporary files are removed on the way out."""
+    raise SystemExit(128 + number)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +55,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except SystemExit as leave:  # the training engine has its own parser and messages
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except Exception as error:
         if not is_out_of_memory(error):
             _hint_at_bug(error)

@@ -13,7 +13,7 @@ import typer
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
 from napari_vqldm.cli.memory import is_out_of_memory
-from napari_vqldm.cli.targets import folder_target, stem_of, volume_targets
+from napari_vqldm.cli.targets import folder_target, make_folder, stem_of, volume_targets
 from napari_vqldm.errors import VqldmError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def reconstruct(
     if source.is_dir() and not is_zarr_folder(source):
         files = list_volumes(source)
         folder = folder_target(out)
+        make_folder(folder)
         targets = [folder / f"{stem}-{model_stem(model)}.ome.tif" for stem in _stems(files)]
         report = _batch(files, targets, load_model(model, device, reporter), reading, force, reporter)
         _show_batch(report, reporter)

@@ -41,7 +41,7 @@ def file_target(out: Path, stem: str, suffix: str, *, force: bool) -> Path:
 
 def check_targets(targets: Sequence[Path], *, force: bool) -> list[Path]:
     """Refuse targets that exist (without ``force``) or cannot be written; make their folders."""
-    existing = [path for path in targets if path.exists()]
+    existing = [path for path in targets if os.path.lexists(path)]
     if existing and not force:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise FileError(f"{existing[0]}{others}: exists already: choose another --out or pass --force")

@@ -12,6 +12,4 @@ def train(context: typer.Context) -> None:
     """Train a model: CONFIG.toml|PRESET --out RUN [--stage ...] [--fresh] [--dry-run]; the same command resumes."""
     from napari_vqldm.training.__main__ import main
 
-    code = main(context.args)
-    if code:
-        raise typer.Exit(int(code))
+    raise SystemExit(main(context.args))  # it has said all there is to say

@@ -1,0 +1,239 @@
+"""Every mistake is one clear line on stderr, exit code 2, no traceback, no half file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+Command = Callable[..., Any]
+MakeStack = Callable[..., Path]
+
+DATA = np.random.default_rng(0).normal(100, 5, (6, 12, 12)).astype(np.float32)
+
+
+def imagej(path: Path, data: np.ndarray, axes: str = "ZYX") -> None:
+    metadata = {"axes": axes, "spacing": 0.2, "unit": "um"}
+    tifffile.imwrite(path, data, imagej=True, resolution=(10, 10), metadata=metadata)
+
+
+def with_value(value: float) -> np.ndarray:
+    data = DATA.copy()
+    data[2, 3, 4] = value
+    return data
+
+
+def cut_short(path: Path) -> None:
+    imagej(path, DATA)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+VOLUMES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "nan": (lambda p: imagej(p, with_value(np.nan)), "finite"),
+    "infinite": (lambda p: imagej(p, with_value(np.inf)), "finite"),
+    "empty": (lambda p: p.write_bytes(b""), "empty"),
+    "constant": (lambda p: imagej(p, np.full_like(DATA, 7)), "constant"),
+    "one plane": (lambda p: imagej(p, DATA[:1]), ""),
+    "two-dimensional": (lambda p: imagej(p, DATA[0], "YX"), ""),
+    "channels without a choice": (lambda p: imagej(p, np.stack([DATA] * 2, 1), "ZCYX"), "--channel"),
+    "times without a choice": (lambda p: imagej(p, np.stack([DATA] * 2), "TZYX"), "--time"),
+    "rgb": (lambda p: tifffile.imwrite(p, np.zeros((6, 12, 12, 3), np.uint8), photometric="rgb"), "RGB"),
+    "complex": (lambda p: tifffile.imwrite(p, DATA.astype(np.complex64), metadata={"axes": "ZYX"}), "complex"),
+    "no voxel size": (lambda p: tifffile.imwrite(p, DATA, metadata={"axes": "ZYX"}), "--voxel-size"),
+    "truncated": (cut_short, ""),
+    "not a tiff": (lambda p: p.write_text("plain text"), ""),
+    "missing": (lambda p: None, "no such file"),
+}
+
+
+@pytest.mark.parametrize("case", VOLUMES)
+def test_unusable_volumes_are_refused(case: str, command: Command, ldm: Path, tmp_path: Path) -> None:
+    write, word = VOLUMES[case]
+    source = tmp_path / "bad.tif"
+    write(source)
+    done = command("reconstruct", source, "--model", ldm, "--out", tmp_path / "out")
+    done.refused("bad.tif", word)
+    assert not list(tmp_path.rglob("*.ome.tif"))
+
+
+@pytest.mark.parametrize("size", [(0, 0.1, 0.1), (0.2, -1, 0.1), (5000, 0.1, 0.1)])
+def test_absurd_voxel_sizes_are_refused(size: tuple[float, ...], command: Command, stack: Path, ldm: Path) -> None:
+    command("reconstruct", stack, "--model", ldm, "--voxel-size", *size).refused("voxel size")
+
+
+def test_wrong_models_are_refused(command: Command, stack: Path, ldm: Path, tmp_path: Path) -> None:
+    command("generate", "--model", "no-such-model").refused("no-such-model", "expected")
+    not_one = tmp_path / "text.safetensors"
+    not_one.write_text("not a checkpoint, just some words")
+    for verb in (["generate"], ["reconstruct", stack], ["encode", stack]):
+        command(*verb, "--model", not_one, "--out", tmp_path / "out").refused("text.safetensors")
+    short = tmp_path / "short.safetensors"
+    short.write_bytes(ldm.read_bytes()[:-100])
+    command("info", short).refused("short.safetensors", "truncated")
+    command("codebook", stack, "--model", ldm).refused("no codebook")
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--shape", 16, 16, 16], "trained window"),
+        (["--shape", 1, 16, 16], "shape"),
+        (["--sampler", "ddpm"], "sampler"),
+        (["--condition", "organisation"], "NAME=VALUE"),
+        (["--condition", "organisation=cube"], "organisation"),
+        (["--condition", "length=3"], "unknown condition"),
+        (["--condition", "persistence_length_um=1e6"], "persistence_length_um"),
+        (["--condition", "organisation=free", "--condition", "organisation=aster"], "twice"),
+        (["--photons", -3], "photons"),
+        (["--device", "abacus"], "--device"),
+        (["--device", "cuda:7"], "cuda:7"),
+        (["--seed", -1], "--seed"),
+        (["--count", 0], "--count"),
+        (["--steps", "many"], "--steps"),
+        (["--speed", 3], "--speed"),
+    ],
+)
+def test_wrong_options_are_refused(
+    words: list[object], expected: str, command: Command, ldm: Path, tmp_path: Path
+) -> None:
+    command("generate", "--model", ldm, "--out", tmp_path / "out", *words).refused(expected)
+    assert not list(tmp_path.rglob("*.tif"))
+
+
+def test_usage_errors_name_the_help(command: Command) -> None:
+    command("generate").refused("--model", "napari-vqldm generate --help")
+    command("generat").refused("generate")
+    command("--colour").refused("--colour")
+
+
+def test_nothing_is_overwritten_without_force(
+    command: Command, stack: Path, ldm: Path, vq_ldm: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "taken.ome.tif"
+    out.write_text("precious")
+    latent = tmp_path / "taken.safetensors"
+    latent.write_text("precious")
+    table = tmp_path / "taken.csv"
+    table.write_text("precious")
+    command("generate", "--model", ldm, "--out", out).refused("exists already", "--force")
+    command("reconstruct", stack, "--model", ldm, "--out", out).refused("exists already", "--force")
+    command("encode", stack, "--model", ldm, "--out", latent).refused("exists already", "--force")
+    command("codebook", stack, "--model", vq_ldm, "--out", table).refused("exists already", "--force")
+    assert {path.read_text() for path in (out, latent, table)} == {"precious"}
+    assert command("generate", "--model", ldm, "--out", out, "--force").code == 0
+    assert out.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("verb", ["simulate", "generate", "demo"])
+def test_folders_are_checked_before_the_work(verb: str, command: Command, ldm: Path, tmp_path: Path) -> None:
+    options = ["--model", ldm] if verb == "generate" else []
+    blocker = tmp_path / "blocker"
+    blocker.write_text("a file")
+    command(verb, *options, "--out", blocker).refused("blocker")
+    command(verb, *options, "--out", tmp_path / "picture.png").refused("picture.png", "expected a folder")
+
+
+def test_several_volumes_do_not_fit_one_file(command: Command, ldm: Path, tmp_path: Path) -> None:
+    command("generate", "--model", ldm, "--count", 2, "--out", tmp_path / "x.ome.tif").refused("name a folder")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused(command: Command, ldm: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    command("generate", "--model", ldm, "--out", tmp_path / "new").refused("folder")
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "encode", "generate"])
+def test_a_full_disk_leaves_nothing(
+    verb: str, command: Command, stack: Path, ldm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    source = [] if verb == "generate" else [stack]
+    command(verb, *source, "--model", ldm, "--out", tmp_path / "out").refused("disk is full")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_latents_of_other_weights_are_refused(
+    command: Command, stack: Path, ldm: Path, vq_ldm: Path, tmp_path: Path
+) -> None:
+    latent = tmp_path / "a.safetensors"
+    assert command("encode", stack, "--model", ldm, "--out", latent).code == 0
+    command("decode", latent, "--model", vq_ldm, "--out", tmp_path).refused("belongs to model 'tiny-ldm'")
+    command("decode", ldm, "--model", ldm, "--out", tmp_path).refused("not a latent file")
+
+
+def test_interpolation_refuses_ends_that_do_not_fit(
+    command: Command, stack: Path, ldm: Path, make_stack: MakeStack, tmp_path: Path
+) -> None:
+    other = make_stack("other.ome.tif", 1, (7, 18, 14))
+    out = ["--model", ldm, "--out", tmp_path / "out"]
+    command("interpolate", "--a", stack, "--b", other, *out).refused("crop the stacks to one shape")
+    command("interpolate", "--a", stack, "--b", "3", *out).refused("two files, or two seeds")
+    command("interpolate", "--a", stack, "--b", stack, "--steps", "3", *out).refused("--steps")
+    command("interpolate", "--a", "1", "--b", "2", "--kind", "cubic", *out).refused("--kind")
+
+
+def test_an_interrupt_is_one_line_and_leaves_nothing(
+    command: Command, ldm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    done = command("generate", "--model", ldm, "--out", tmp_path / "out")
+    assert done.code == 130
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert done.err.splitlines()[-1].startswith("error: interrupted")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_bug_is_shown_with_a_hint(
+    ldm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_vqldm import generate
+    from napari_vqldm.cli import run
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(sys.modules["napari_vqldm.generate"], "generate_steps", broken)
+    assert generate is not None
+    with pytest.raises(ZeroDivisionError):
+        run(["generate", "--model", str(ldm), "--out", str(tmp_path)])
+    assert "this is a bug" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory. Tried", "DefaultCPUAllocator: can't allocate memory: you"])
+def test_running_out_of_memory_is_no_bug(
+    message: str, command: Command, ldm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari_vqldm.generate  # noqa: F401
+
+    def hungry(*_: object, **__: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(sys.modules["napari_vqldm.generate"], "generate_steps", hungry)
+    command("generate", "--model", ldm, "--out", tmp_path).refused("not enough memory")
+
+
+def test_the_installed_program_behaves_the_same(tmp_path: Path) -> None:
+    """In a process of its own, as users run it."""
+    words = [sys.executable, "-c", "from napari_vqldm.cli import main; main()", "info", tmp_path / "nothing.tif"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
