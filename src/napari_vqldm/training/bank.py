@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from napari_vqldm.config import SimulationConfig, to_json
 from napari_vqldm.simulate import Simulator
-from napari_vqldm.training.folder import RunFolder, read_json, replace_atomically, write_json
+from napari_vqldm.training.folder import RunFolder, read_json, save_array, write_json
 
 CHUNK = 16  # volumes of one file
 SIMULATED_AT_ONCE = 4
@@ -111,17 +111,9 @@ def build_bank(
                 entries += [{"condition": p.condition_values(), "sample": p.to_dict()} for p in batch.parameters]
                 yield BankStep(done + first + len(indices), total)
             write_json(path.with_suffix(".json"), entries)
-            _save_array(path, np.concatenate(volumes))
+            save_array(path, np.concatenate(volumes))
         done += count
         yield BankStep(done, total)
-
-
-def _save_array(path: Path, data: npt.NDArray[Any]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, data)
-
-    replace_atomically(path, write)
 
 
 def _fingerprint(config: SimulationConfig, seed: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_vqldm.config import validate
 from napari_vqldm.errors import ConfigError, FileError
+from napari_vqldm.files import atomic_path
 from napari_vqldm.training.config import STAGES, StageName, TrainConfig
 
 # A change below one of these keys touches this stage and the later ones; any other key touches all of them.
@@ -25,24 +28,29 @@ STAGE_OF_KEY: tuple[tuple[str, StageName], ...] = (
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write through a temporary file in the same folder: after a crash the old or the new file is there, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".part-{os.getpid()}-{path.name}"
+    """Write a file through a temporary one; its folder is made when missing. See `napari_vqldm.files.atomic_path`."""
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if os.name == "posix":  # the rename itself must reach the disk
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{path}: cannot write: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise FileError(f"{path.parent}: cannot create the folder: {error.strerror}") from None
+    with atomic_path(path, force=True) as temporary:
+        write(temporary)
+
+
+def save_array(path: Path, data: npt.NDArray[Any]) -> None:
+    """Write an array as ``.npy`` atomically."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, data)
+
+    replace_atomically(path, write)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of a killed run."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: object) -> None:

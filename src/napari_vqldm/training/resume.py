@@ -6,7 +6,6 @@ A run killed at any moment finds either the old or the new state, never a half o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_vqldm.errors import TrainingError
@@ -40,7 +39,8 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, A
     """Write a state; on return it has reached the disk."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, **record}, sort_keys=True)
-    replace_atomically(path, lambda temporary: save_file(plain, str(temporary), metadata={"state": text}))
+    data = save(plain, metadata={"state": text})
+    replace_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def load_state(path: Path) -> StageState | None:
@@ -93,10 +93,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tenso
 def restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a module, keeping the memory layout of its parameters."""
     module.load_state_dict(dict(tensors))
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of a killed run."""
-    for path in folder.rglob(".part-*"):
-        if path.is_file():
-            os.unlink(path)

@@ -23,11 +23,11 @@ from napari_vqldm.training.bank import VolumeBank, bank_for, build_bank
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig, find_config, load_train_config
 from napari_vqldm.training.data import make_sources
 from napari_vqldm.training.export import device_name, final_model, save_result
-from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_json, write_json
+from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_json, remove_leftovers, write_json
 from napari_vqldm.training.interrupt import StopRequest
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.progress import RunLog
-from napari_vqldm.training.resume import load_state, remove_leftovers
+from napari_vqldm.training.resume import load_state
 from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_files, stack_set
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
 from napari_vqldm.training.stages.denoiser import run_denoiser

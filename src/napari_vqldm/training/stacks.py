@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_vqldm import files as stack_io
 from napari_vqldm.errors import ConfigError, FileError, VolumeError
+from napari_vqldm.files import list_volumes, read_volume
 from napari_vqldm.intensity import estimate_intensity
 from napari_vqldm.resample import resample
 from napari_vqldm.tiles import pad_to_multiple
 from napari_vqldm.training.config import FolderData
 from napari_vqldm.training.draws import Key
-from napari_vqldm.training.folder import read_json, replace_atomically, write_json
+from napari_vqldm.training.folder import read_json, save_array, write_json
 from napari_vqldm.volume import Float3, Int3, Volume
 
 
@@ -72,7 +72,7 @@ def stack_files(config: FolderData) -> list[Path]:
     folder = Path(config.folder).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"data.folder: {folder} is no folder")
-    files = stack_io.list_volumes(folder)
+    files = list_volumes(folder)
     if len(files) < 2:
         raise ConfigError(f"data.folder: expected at least 2 stacks in {folder} (one is held out), got {len(files)}")
     return files
@@ -103,12 +103,12 @@ def prepare_stacks(
         return
     files = stack_files(config)
     total = len(files)
-    volumes = [_read(path, config) for path in files]
-    target = config.voxel_size_um or _median_voxel_size(volumes)
+    target = config.voxel_size_um or _median_voxel_size([_read(path, config).voxel_size_um for path in files])
     parts = split_by_stack([path.name for path in files], config.held_out_fraction, seed)
     entries = []
-    for index, (path, volume, part) in enumerate(zip(files, volumes, parts, strict=True)):
+    for index, (path, part) in enumerate(zip(files, parts, strict=True)):
         check()
+        volume = _read(path, config)  # one stack in memory at a time
         try:
             scale = estimate_intensity(volume.data)
         except VolumeError as error:
@@ -142,9 +142,7 @@ def prepare_stacks(
 
 
 def _read(path: Path, config: FolderData) -> Volume:
-    return stack_io.read_volume(
-        path, channel=config.channel, time=config.time, voxel_size_um=config.stack_voxel_size_um
-    )
+    return read_volume(path, channel=config.channel, time=config.time, voxel_size_um=config.stack_voxel_size_um)
 
 
 def _read_clean(path: Path, config: FolderData, volume: Volume) -> Volume:
@@ -157,17 +155,12 @@ def _read_clean(path: Path, config: FolderData, volume: Volume) -> Volume:
     return clean
 
 
-def _median_voxel_size(volumes: list[Volume]) -> Float3:
-    z, y, x = (float(v) for v in np.median([volume.voxel_size_um for volume in volumes], axis=0))
+def _median_voxel_size(sizes: list[Float3]) -> Float3:
+    z, y, x = (float(v) for v in np.median(sizes, axis=0))
     return z, y, x
 
 
 def _store(path: Path, data: npt.NDArray[np.float32], source_um: Float3, target_um: Float3, minimum: Int3) -> None:
-    resampled = resample(data, source_um, target_um)
-    padded, _ = pad_to_multiple(resampled, (1, 1, 1), minimum)
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, np.ascontiguousarray(padded, dtype=np.float32))
-
-    replace_atomically(path, write)
+    """Resample, pad to at least ``minimum`` voxels and write."""
+    padded, _ = pad_to_multiple(resample(data, source_um, target_um), (1, 1, 1), minimum)
+    save_array(path, np.ascontiguousarray(padded, dtype=np.float32))

@@ -26,7 +26,7 @@ from napari_vqldm.training.bank import VolumeBank
 from napari_vqldm.training.config import LatentsStage
 from napari_vqldm.training.data import StackSource, VolumeSource
 from napari_vqldm.training.draws import Key
-from napari_vqldm.training.folder import read_json, replace_atomically, write_json
+from napari_vqldm.training.folder import read_json, save_array, write_json
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.stages.autoencoder import channels_last
 
@@ -203,7 +203,7 @@ def _encode_part(
                 ]
                 blocks.append(_encode(run, autoencoder, source.finish(crops, run.device).input))
                 yield indices.stop
-            _save(path, np.concatenate(blocks))
+            save_array(path, np.concatenate(blocks))
         yield stop
 
 
@@ -256,12 +256,4 @@ def _write_conditions(run: Run, bank: VolumeBank | None, folder: Path) -> None:
         return
     for part, parameters in bank.parameters.items():
         vectors = [encode_condition(denoiser.condition, entry["condition"]).numpy() for entry in parameters]
-        _save(folder / f"conditions-{part}.npy", np.stack(vectors).astype(np.float32))
-
-
-def _save(path: Path, data: npt.NDArray[Any]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, data)
-
-    replace_atomically(path, write)
+        save_array(folder / f"conditions-{part}.npy", np.stack(vectors).astype(np.float32))
