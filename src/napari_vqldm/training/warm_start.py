@@ -59,8 +59,7 @@ def warm_start(network: nn.Module, stage: StageName, source: str) -> WarmStart:
 
 def _weights(source: Path, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
     """Find the averaged weights of a stage in a run folder, a checkpoint or a bundled model of that name."""
-    if not source.exists():
-        source = available().get(str(source), source)
+    source = available().get(str(source), source)
     if source.is_dir():
         for name in ("checkpoint.safetensors", "autoencoder.safetensors"):
             if (source / name).exists() and not (stage == "denoiser" and name.startswith("autoencoder")):
