@@ -27,7 +27,8 @@ FINE: Int3 = (2, 2, 2)  # search grid of the second pass, voxels
 CANDIDATES = 16  # (training volume, orientation) pairs per patch that reach the second pass
 MIN_SD = 0.02  # filament units: flatter patches and flatter places of a training volume are not compared
 NUM_ORIENTATIONS = 16  # 4 lateral turns x lateral flip x axial flip
-_CHUNK = 32  # correlations per batched transform: stays in the cache
+_CHUNK = {"cpu": 32}  # correlations per batched transform: stays in the cache of a processor
+_LARGE_CHUNK = 1024  # accelerators want many at once
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _transform_patches(patches: Tensor, shape: Sequence[int]) -> Tensor:
     if any(p > n for p, n in zip(patches.shape[-3:], shape, strict=True)):
         raise ShapeError(f"expected training volumes of at least {PATCH} voxels: a patch does not fit")
     result = []
-    for chunk in torch.split(patches, _CHUNK):
+    for chunk in torch.split(patches, _chunk(patches)):
         centered = chunk - chunk.mean(dim=(1, 2, 3), keepdim=True)
         unit = centered / centered.square().sum(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
         result.append(torch.fft.rfftn(unit, s=list(shape), dim=(1, 2, 3)).conj().resolve_conj())
@@ -163,7 +164,7 @@ def _best_correlation(transformed: Tensor, volume: Tensor, patch: Sequence[int])
     inverse = torch.where(deviation > MIN_SD * math.sqrt(math.prod(patch)), 1.0 / deviation.clamp_min(1e-12), 0.0)
     spectrum = torch.fft.rfftn(centered)
     best = []
-    for chunk in torch.split(transformed, _CHUNK):
+    for chunk in torch.split(transformed, _chunk(transformed)):
         correlation = torch.fft.irfftn(spectrum * chunk, s=list(volume.shape), dim=(1, 2, 3))
         best.append((correlation[:, : places[0], : places[1], : places[2]] * inverse).amax(dim=(1, 2, 3)))
     return torch.cat(best)
@@ -177,6 +178,10 @@ def _window_deviation(volume: Tensor, patch: Sequence[int]) -> Tensor:
         sums = torch.cat([torch.zeros_like(sums.narrow(axis, 0, 1)), sums], dim=axis)
         moments = sums.narrow(axis, size, sums.shape[axis] - size) - sums.narrow(axis, 0, sums.shape[axis] - size)
     return (moments[1] - moments[0] ** 2 / math.prod(patch)).clamp_min(0.0).sqrt().float()
+
+
+def _chunk(tensor: Tensor) -> int:
+    return _CHUNK.get(tensor.device.type, _LARGE_CHUNK)
 
 
 def _orientations(patch: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 Float3 = tuple[float, float, float]
@@ -42,9 +43,9 @@ def ridge_response(
     (Sato et al. 1998, doi:10.1016/S1361-8415(98)80009-1). Derivatives are multiplied by the expected width of a
     smoothed line per axis, so that the axially longer point spread function does not make filaments look like sheets.
     """
-    smooth = torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))
-    for axis, sigma in enumerate((axial_um, lateral_um, lateral_um)):
-        smooth = _smooth(smooth, axis, sigma / voxel_size_um[axis])
+    sigma = [um / size for um, size in zip((axial_um, lateral_um, lateral_um), voxel_size_um, strict=True)]
+    data = np.asarray(volume, np.float32)
+    smooth = torch.from_numpy(ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.5))
     # Width of the smoothed line per axis, voxels: the unit of length in which its Hessian is isotropic.
     width = (
         math.hypot(LINE_AXIAL_UM, axial_um) / voxel_size_um[0],
@@ -79,19 +80,6 @@ def ridge_response(
     )
     result: npt.NDArray[np.float32] = (response / peak).numpy()
     return result
-
-
-def _smooth(volume: Tensor, axis: int, sigma: float) -> Tensor:
-    """Gaussian smoothing along one axis; the border is continued by its last value."""
-    if sigma <= 0:
-        return volume
-    radius = max(1, math.ceil(3.5 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    lines = volume.movedim(axis, -1)
-    flat = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (radius, radius), mode="replicate")
-    return F.conv1d(flat, kernel[None, None]).reshape(lines.shape).movedim(-1, axis).contiguous()
 
 
 def _middle_eigenvalue(a: Tensor, b: Tensor, c: Tensor, ab: Tensor, ac: Tensor, bc: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ Points = npt.NDArray[np.float64]  # (n, 3), micrometres (z, y, x)
 SMOOTHING_POINTS = 2.0  # standard deviation along the path, in points: takes the staircase out of voxel paths
 END_STEP_UM = 0.05
 TANGENT_UM = 0.6  # length of path over which the direction of an end is measured
+BENT_UM = 0.15  # next to a junction a path bends towards the other branches: left out where it is long enough
 
 
 @dataclass(eq=False)
@@ -231,8 +232,9 @@ def _tangent(branch: Branch, side: int) -> tuple[npt.NDArray[np.float64], npt.ND
     """End point and unit direction that leaves the branch at this end."""
     points = branch.points if side == 0 else branch.points[::-1]
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    inner = points[min(int(np.searchsorted(arc, TANGENT_UM)), len(points) - 1)]
-    direction = points[0] - inner
+    skipped = BENT_UM if branch.ends[side] is not None and arc[-1] > TANGENT_UM else 0.0
+    outer, inner = (points[min(int(np.searchsorted(arc, a)), len(points) - 1)] for a in (skipped, skipped + TANGENT_UM))
+    direction = outer - inner
     norm = float(np.linalg.norm(direction))
     return points[0], direction / norm if norm > 0 else direction
 

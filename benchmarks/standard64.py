@@ -1,0 +1,134 @@
+"""The volumes of the benchmark: simulated sets, samples of a model, the training bank. Seeds: data/standard64.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_vqldm.checkpoint import Model
+from napari_vqldm.conditions import check_conditions
+from napari_vqldm.config import CameraConfig, Float3, SimulationConfig, validate
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.generate import decode_start, draw_start, plan_sampling, sample_starts
+from napari_vqldm.simulate import SampleParameters, Simulator, camera_in_filament_units, render_camera, tier
+
+Array = npt.NDArray[np.float32]
+SPEC_FILE = Path(__file__).parent / "data" / "standard64.json"
+QUICK = {"count": 8, "sigma": 4, "per_level": 1, "bank": 24}
+
+
+@dataclass(frozen=True)
+class Standard:
+    """The benchmark's parameters, validated."""
+
+    spec: dict[str, Any]
+    simulation: SimulationConfig
+    camera: CameraConfig
+
+    @property
+    def voxel_size_um(self) -> Float3:
+        """Voxel size (z, y, x) of every volume."""
+        return self.simulation.voxel_size_um
+
+
+@dataclass(frozen=True)
+class SimulatedSet:
+    """Simulated volumes: noise-free, as drawn with their own photons, and under the one fixed camera."""
+
+    clean: list[Array]
+    noisy: list[Array]
+    recorded: list[Array]
+    parameters: list[SampleParameters]
+    true_lengths_um: list[npt.NDArray[np.float64]]  # pieces of center line inside each volume
+
+
+def load_standard(count: int | None = None, bank: int | None = None, quick: bool = False) -> Standard:
+    """Read the parameters; ``count``, ``bank`` and ``quick`` make the sets smaller for a trial run."""
+    spec = json.loads(SPEC_FILE.read_text(encoding="utf-8"))
+    if quick:
+        count, bank = count or QUICK["count"], bank or QUICK["bank"]
+        spec["sigma"]["count"], spec["control"]["per_level"] = QUICK["sigma"], QUICK["per_level"]
+    for name in ("reference", "second", "generated"):
+        spec[name]["count"] = count or spec[name]["count"]
+    if bank:
+        spec["bank"]["count"] = bank
+    return Standard(spec, tier(spec["tier"]), validate(CameraConfig, spec["camera"], str(SPEC_FILE)))
+
+
+def record(standard: Standard, clean: Sequence[Array], camera_seed: int) -> list[Array]:
+    """Record noise-free volumes with the fixed camera, back in filament units."""
+    recorded = []
+    for index, volume in enumerate(clean):
+        batch = torch.from_numpy(np.ascontiguousarray(volume))[None, None]
+        counts = render_camera(batch, standard.camera, standard.voxel_size_um, [camera_seed + index])
+        recorded.append(camera_in_filament_units(counts, standard.camera)[0, 0].numpy())
+    return recorded
+
+
+def simulated_set(standard: Standard, name: str) -> SimulatedSet:
+    """Simulate one of the sets of the specification, on the CPU: the same bits everywhere."""
+    part = standard.spec[name]
+    simulator = Simulator(standard.simulation)
+    result = SimulatedSet([], [], [], [], [])
+    for index in range(part["count"]):
+        batch = simulator.sample(part["seed"], [index])
+        result.clean.append(batch.clean[0, 0].numpy())
+        if batch.noisy is not None:
+            result.noisy.append(batch.noisy[0, 0].numpy())
+        result.parameters.append(batch.parameters[0])
+        lines = batch.centre_lines[0]
+        lengths = [float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum()) for line in lines]
+        result.true_lengths_um.append(np.array(lengths, np.float64))
+    if "camera_seed" in part:
+        result.recorded.extend(record(standard, result.clean, part["camera_seed"]))
+    return result
+
+
+def drawn_conditions(standard: Standard, model: Model, seed: int, count: int) -> list[dict[str, float | str]]:
+    """Conditions of ``count`` volumes of the standard tier that are simulated nowhere else.
+
+    Only those that the model knows are kept; a model without conditions gets none.
+    """
+    condition = model.config.denoiser.condition if model.config.denoiser is not None else None
+    if condition is None or model.config.simulation is None:
+        return [{} for _ in range(count)]
+    known = {*condition.names, "organisation"}
+    simulator = Simulator(standard.simulation)
+    drawn = (simulator.draw_parameters(seed, index).condition_values() for index in range(count))
+    return [{name: value for name, value in values.items() if name in known} for values in drawn]
+
+
+def generated_volumes(
+    model: Model, seed: int, conditions: Sequence[dict[str, float | str]], batch: int
+) -> Iterator[Array]:
+    """Sample one noise-free volume per entry of ``conditions`` with the checkpoint's own sampler and steps.
+
+    As `napari_vqldm.generate`, volume i with its own conditions, but several volumes at once.
+    """
+    sampling = plan_sampling(model, None, None, None, 1.0, None, "fp32")
+    for first in range(0, len(conditions), batch):
+        indices = range(first, min(first + batch, len(conditions)))
+        starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
+        latents = torch.empty(0)
+        for step in sample_starts(model, starts, sampling):
+            latents = step.latent
+        for start, latent in zip(starts, latents, strict=True):
+            yield decode_start(model, latent, start, sampling, {}, f"sample-{start.index}").data
+
+
+def training_bank(model: Model, count: int, device: str) -> Iterator[Array]:
+    """Simulate the volumes that the model was trained on again: its configuration, its training seed."""
+    if model.config.simulation is None:
+        raise ConfigError(
+            f"model {model.name} was not trained on simulated volumes: its training set cannot be made again"
+        )
+    simulator = Simulator(model.config.simulation, device)
+    for index in range(count):
+        yield simulator.sample(model.header.training.seed, [index], noisy=False).clean[0, 0].cpu().numpy()
