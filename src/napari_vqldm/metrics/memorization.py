@@ -226,8 +226,9 @@ def _patch_starts(shape: Int3) -> list[Int3]:
 
 
 def _cut(volume: Tensor, start: Int3, offset: Int3) -> Tensor:
-    """Patch at ``start + offset``, moved back inside where it would leave the volume."""
-    z, y, x = (max(min(s + o, n - p), 0) for s, o, n, p in zip(start, offset, volume.shape, PATCH, strict=True))
+    """Patch at ``start + offset``, or ``start - offset`` where that would leave the volume."""
+    ends = [n - p for n, p in zip(volume.shape, PATCH, strict=True)]
+    z, y, x = (s + o if s + o <= end else max(s - o, 0) for s, o, end in zip(start, offset, ends, strict=True))
     return volume[z : z + PATCH[0], y : y + PATCH[1], x : x + PATCH[2]]
 
 
