@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import napari_vqldm as nv
 from napari_vqldm import zoo
 from napari_vqldm.cli.demo_page import Page, Picture, Section, Table, render_html, render_sheet
 from napari_vqldm.files import read_volume
@@ -52,6 +54,16 @@ def test_a_missing_model_is_said_in_one_line(command: Command, tmp_path: Path) -
 
 def test_demo_refuses_a_model_of_the_other_family(command: Command, vq_ldm: Path, tmp_path: Path) -> None:
     command("demo", "--ldm", vq_ldm, "--out", tmp_path / "demo").refused("expected a model of family ldm")
+
+
+def test_a_model_without_denoiser_is_said_in_one_line(ldm: Path, tmp_path: Path) -> None:
+    from napari_vqldm.cli.console import Reporter
+    from napari_vqldm.cli.demo_parts import Studio, generated_section
+
+    model = dataclasses.replace(nv.load(ldm), denoiser=None)
+    section = generated_section(Studio(tmp_path, False, Reporter(), {"ldm": model}), "ldm", 2, 0)
+    assert section.pictures == ()
+    assert "stage 1 alone" in section.missing[0]
 
 
 def test_page_escapes_what_it_shows() -> None:

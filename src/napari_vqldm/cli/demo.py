@@ -35,7 +35,7 @@ NOTES = (
     "The real stacks are redistributed under BSD-2-Clause, holder EMBL; the package's sample folder says more.",
 )
 COMMANDS = (
-    "napari-vqldm generate --model ldm --count 4 --seed 1",
+    "napari-vqldm generate --model ldm --count 3 --seed 1",
     "napari-vqldm generate --model vq-ldm --condition organisation=aster --photons 100",
     "napari-vqldm reconstruct STACK.tif --model vq-ldm",
     "napari-vqldm info ldm",
@@ -46,7 +46,7 @@ def demo(
     out: opt.Out = DEFAULT_OUT,
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, help="Generated volumes per model.", rich_help_panel=opt.SAMPLING)
-    ] = 4,
+    ] = 3,
     seed: opt.Seed = 1,
     ldm: Annotated[
         str, typer.Option("--ldm", metavar="NAME|FILE", help="Another ldm checkpoint.", rich_help_panel=opt.MODEL)

@@ -102,6 +102,9 @@ def generated_section(studio: Studio, family: str, count: int, seed: int) -> Sec
     from napari_vqldm.generate import generate_steps
 
     model = studio.models[family]
+    if model.denoiser is None:
+        reason = f"{model.name} is a checkpoint of stage 1 alone: it reconstructs but cannot generate"
+        return Section(title, "", missing=(reason,))
     diffusion = model.config.diffusion
     pictures: list[Picture] = []
     began = time.perf_counter()
