@@ -254,6 +254,8 @@ def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
         where = ".".join(str(part) for part in first["loc"]) or "top level"
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{source}: unknown key {where!r}; known keys are listed in docs/training.md") from None
+        if first["type"] == "value_error":  # one of our own rules, which says what it got
+            raise ConfigError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
         raise ConfigError(f"{source}: {where}: {first['msg']} (got {first.get('input')!r:.120})") from None
 
 

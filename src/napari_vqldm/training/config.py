@@ -151,11 +151,11 @@ class TrainConfig(Config):
         if model.denoiser is not None:
             steps = 2 ** (len(model.denoiser.channels) - 1)
             latent = self.latent_shape
-            _check_crop("denoiser.crop", self.denoiser.crop, (steps,) * 3, latent)
             if any(n % steps for n in latent):
                 raise ValueError(
                     f"model.window: its latent {latent} is not a multiple of {steps}, which the denoiser needs"
                 )
+            _check_crop("denoiser.crop", self.denoiser.crop, (steps,) * 3, latent)
         return self
 
     @property

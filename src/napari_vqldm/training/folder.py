@@ -121,6 +121,8 @@ class RunFolder:
             self.state(stage).unlink(missing_ok=True)
             self.result(stage).unlink(missing_ok=True)
         self.checkpoint.unlink(missing_ok=True)
+        if first == 0:  # other volumes may be wanted now
+            (self.path / "cache" / "bank.json").unlink(missing_ok=True)
         if first <= STAGES.index("latents"):
             shutil.rmtree(self.latents, ignore_errors=True)
             self.autoencoder_checkpoint.unlink(missing_ok=True)
@@ -137,10 +139,10 @@ def open_run(
     ConfigError
         If the folder belongs to a run with another configuration and ``fresh`` does not cover what changed.
     """
-    new = config.model_dump(mode="json")
-    old = _with_defaults(read_json(folder.config))
     if folder.path.exists() and not folder.path.is_dir():
         raise ConfigError(f"{folder.path}: is a file, expected a run folder: give another --out")
+    new = config.model_dump(mode="json")
+    old = _with_defaults(read_json(folder.config))
     if old is None and folder.path.exists() and any(path.name != "cache" for path in folder.path.iterdir()):
         raise ConfigError(f"{folder.path}: exists, is not empty and is no run folder: give another --out")
     if old is not None:

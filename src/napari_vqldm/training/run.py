@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -167,8 +168,11 @@ def _launch(config: TrainConfig) -> Fabric:
         if not torch.cuda.is_available():
             raise ConfigError("device = 'cuda': no such device here: use device = 'auto' or 'cpu'")
         torch.set_float32_matmul_precision("high")
-    # Parameters may be idle in a step: the codebook before its start, the control channels always.
-    strategy = DDPStrategy(find_unused_parameters=True) if config.devices > 1 else "auto"
+    strategy: DDPStrategy | str = "auto"
+    if config.devices > 1:
+        # A codebook is idle before its start. The others wait while the first process simulates and encodes.
+        has_codebook = config.model.autoencoder.quantizer is not None
+        strategy = DDPStrategy(find_unused_parameters=has_codebook, timeout=timedelta(hours=24))
     fabric = Fabric(accelerator=accelerator, devices=config.devices, precision=config.precision, strategy=strategy)
     fabric.launch()
     return fabric

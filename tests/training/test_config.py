@@ -1,0 +1,148 @@
+"""Presets are valid and bundled sizes hold; a wrong configuration is one line that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from napari_vqldm.config import Config
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.models.autoencoder import Autoencoder
+from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.training.__main__ import main
+from napari_vqldm.training.config import TrainConfig, load_train_config, preset_paths
+from napari_vqldm.training.folder import RunFolder, differing_keys, open_run, stage_of_key, write_json
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", sorted(preset_paths()))
+def test_preset_is_valid_and_linked(name: str) -> None:
+    config = load_train_config(name)
+    assert config.name == name
+    assert config.model.family == name.removeprefix("smoke-")
+    link = REPOSITORY / "training/configs" / f"{name}.toml"
+    assert link.is_symlink() and link.resolve() == preset_paths()[name].resolve()
+
+
+@pytest.mark.parametrize("name", ["ldm", "vq-ldm"])
+def test_bundled_models_stay_small(name: str) -> None:
+    config = load_train_config(name)
+    assert config.gate == "full"
+    assert config.model.denoiser is not None
+    with torch.device("meta"):
+        parts = [
+            Autoencoder(config.model.autoencoder),
+            Denoiser(config.model.denoiser, config.model.autoencoder.latent_channels),
+        ]
+    assert sum(p.numel() for part in parts for p in part.parameters()) <= 16_000_000
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"autoencoder__stepz": 3}, "unknown key 'autoencoder.stepz'"),
+        ({"autoencoder__crop": [3, 8, 8]}, "multiples of (2, 4, 4)"),
+        ({"autoencoder__crop": [16, 8, 8]}, "up to (8, 16, 16)"),
+        ({"denoiser__crop": [1, 2, 2]}, "multiples of (2, 2, 2)"),
+        (
+            {
+                "model__window": [8, 16, 24],
+                "model__denoiser__channels": [8, 16, 16],
+                "model__denoiser__blocks": [1, 1, 1],
+                "model__denoiser__attention": [False] * 3,
+                "model__denoiser__strides": [[2, 2, 2]] * 2,
+            },
+            "not a multiple of 4",
+        ),
+        ({"model__simulation__shape": [8, 16, 8]}, "smaller than model.window"),
+        ({"data__gain_range": [2.0, 1.0]}, "low <= high"),
+        ({"data": {"kind": "folder", "folder": "x"}}, "exclude each other"),
+        ({"autoencoder__learning_rate": -1.0}, "autoencoder.learning_rate"),
+    ],
+)
+def test_wrong_values_are_named(changes: dict[str, object], words: str, tiny: SimpleNamespace) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tiny.config(**changes)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_answers_errors_with_one_line_and_2(
+    tmp_path: Path, tiny: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tiny.write_toml(tmp_path / "wrong.toml", tiny.values(autoencoder__stepz=3))
+    few = tiny.values(model__target="input", data={"kind": "folder", "folder": str(tmp_path / "none")})
+    del few["model"]["simulation"]
+    few["model"]["denoiser"] = {**few["model"]["denoiser"]}
+    folder = tiny.write_toml(tmp_path / "folder.toml", few)
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    good = tiny.write_toml(tmp_path / "good.toml", tiny.values())
+    for command, words in [
+        (["no-such-preset", "--out", str(tmp_path / "run")], "presets: "),
+        ([str(wrong), "--out", str(tmp_path / "run")], "stepz"),
+        ([str(folder), "--out", str(tmp_path / "run")], "is no folder"),
+        ([str(good), "--out", str(in_the_way)], "give another --out"),
+        ([str(good), "--out", str(tmp_path)], "no run folder"),
+        ([str(good), "--out", str(tmp_path / "run"), "--stage", "denoiser"], "needs stage 'autoencoder'"),
+    ]:
+        assert main(command) == 2, command
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1, error
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoke-ldm", "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert '"kl_weight"' in said and "denoiser:" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_configuration_is_refused_with_its_key(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    folder = RunFolder(tmp_path / "run", tmp_path / "run/cache")
+    everything = ["autoencoder", "latents", "denoiser"]
+    open_run(folder, tiny.config(), None, everything, fresh=False)
+    open_run(folder, tiny.config(), None, everything, fresh=False)
+    with pytest.raises(ConfigError, match=r"denoiser\.steps = 7, now it is 9"):
+        open_run(folder, tiny.config(denoiser__steps=9), None, everything, fresh=False)
+    with pytest.raises(ConfigError, match=r"autoencoder\.steps = 7.*--stage autoencoder"):
+        open_run(folder, tiny.config(autoencoder__steps=9), None, ["denoiser"], fresh=True)
+
+    for stage in ("autoencoder", "denoiser"):
+        folder.state(stage).parent.mkdir(exist_ok=True)
+        folder.state(stage).write_bytes(b"")
+    open_run(folder, tiny.config(denoiser__steps=9), None, ["denoiser"], fresh=True)
+    assert folder.state("autoencoder").exists() and not folder.state("denoiser").exists()
+    open_run(folder, tiny.config(seed=1), None, everything, fresh=True)
+    assert not folder.state("autoencoder").exists()
+
+
+def test_a_key_younger_than_the_run_is_no_change(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    folder = RunFolder(tmp_path / "run", tmp_path / "run/cache")
+    config = tiny.config()
+    open_run(folder, config, None, ["autoencoder"], fresh=False)
+    old = config.model_dump(mode="json")
+    del old["autoencoder"]["init_from"], old["latents"]["precision"]
+    write_json(folder.config, old)
+    open_run(folder, config, None, ["autoencoder"], fresh=False)
+
+
+def _keys(kind: type[Config], prefix: str = "") -> set[str]:
+    return {prefix + name for name in kind.model_fields}
+
+
+def test_every_key_belongs_to_the_first_stage_that_reads_it() -> None:
+    stages = {key: stage_of_key(key + ".x") for key in _keys(TrainConfig)}
+    assert {key for key, stage in stages.items() if stage == "denoiser"} == {"denoiser"}
+    assert {key for key, stage in stages.items() if stage == "latents"} == {"latents"}
+    assert stage_of_key("model.denoiser") == stage_of_key("model.denoiser.channels") == "denoiser"
+    assert stage_of_key("model.diffusion.objective") == "denoiser"
+    assert stage_of_key("model.autoencoder.widths") == stage_of_key("seed") == "autoencoder"
+
+
+def test_differing_keys_are_dotted() -> None:
+    assert differing_keys({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "e": 1}) == {"a.c", "d", "e"}
