@@ -16,7 +16,6 @@ from napari_vqldm.config import (
     ModelConfig,
     Positive,
     PositiveInt,
-    Range,
     SimulationConfig,
     read_toml,
     validate,
@@ -224,11 +223,3 @@ def parse_train_config(values: dict[str, Any], source: str = "configuration") ->
             model["denoiser"] = {"condition": None, **model.get("denoiser", {})}
         values["model"] = model
     return validate(TrainConfig, values, source)
-
-
-def log_uniform(low_high: Range, fraction: float) -> float:
-    """Return the value at ``fraction`` in [0, 1] of the logarithmic range; for a zero bound the linear one."""
-    low, high = low_high
-    if low <= 0:
-        return low + fraction * (high - low)
-    return float(low * (high / low) ** fraction)

@@ -16,8 +16,8 @@ from torch import Tensor
 from napari_vqldm.config import Float3, Int3, ModelConfig, Range, SimulationConfig
 from napari_vqldm.simulate import noisy_in_filament_units
 from napari_vqldm.training.bank import VolumeBank
-from napari_vqldm.training.config import FolderData, SimulatedData, log_uniform
-from napari_vqldm.training.draws import Key
+from napari_vqldm.training.config import FolderData, SimulatedData
+from napari_vqldm.training.draws import Key, log_uniform
 from napari_vqldm.training.stacks import StackSet
 
 EMPTY_CROP_TRIES = 20

@@ -5,11 +5,13 @@ That is what makes a run resumable at any step, and independent of batch size, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from napari_vqldm.config import Range
 
 # Streams of one seed. Numbers are part of the format: changing one changes every run.
 STREAMS = {
@@ -33,10 +35,6 @@ class Key:
     step: int = 0
     index: int = 0
 
-    def at(self, *, step: int | None = None, index: int | None = None) -> Key:
-        """Return the key of another step or sample."""
-        return replace(self, step=self.step if step is None else step, index=self.index if index is None else index)
-
     def rng(self, purpose: int = 0) -> np.random.Generator:
         """Return the numpy generator of this key."""
         words = [self.seed, STREAMS[self.stream], self.step, self.index, purpose]
@@ -57,3 +55,11 @@ def keyed_normal(
     """Standard normal numbers (len(keys), *shape), row i a function of keys[i] and the kind of device alone."""
     rows = [torch.randn(shape, generator=key.torch_generator(device, purpose), device=device) for key in keys]
     return torch.stack(rows)
+
+
+def log_uniform(low_high: Range, fraction: float) -> float:
+    """Return the value at ``fraction`` in [0, 1] of the logarithmic range; for a zero bound the linear one."""
+    low, high = low_high
+    if low <= 0:
+        return low + fraction * (high - low)
+    return float(low * (high / low) ** fraction)

@@ -14,7 +14,7 @@ from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.training.config import FolderData, StageName, TrainConfig
 from napari_vqldm.training.folder import git_hash, read_metrics
 from napari_vqldm.training.loop import Run
-from napari_vqldm.training.resume import load_state
+from napari_vqldm.training.resume import load_record
 
 CURVES = ("loss", "l1", "kl", "perplexity_batch", "held_out_psnr_unit_range_db", "held_out_loss")
 LIMITS = (
@@ -35,8 +35,8 @@ def save_result(
             if quantity in line:
                 curve.setdefault(f"{line['stage']}/{quantity}", []).append((line["step"], line[quantity]))
     trained: tuple[StageName, ...] = ("autoencoder", "denoiser")
-    states = {stage: load_state(run.folder.state(stage)) for stage in trained}
-    done = {stage: state.record for stage, state in states.items() if state is not None}
+    records = {stage: load_record(run.folder.state(stage)) for stage in trained}
+    done = {stage: record for stage, record in records.items() if record is not None}
     summary = TrainingSummary(
         preset=config.name,
         seed=config.seed,

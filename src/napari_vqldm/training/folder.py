@@ -120,8 +120,12 @@ class RunFolder:
         for stage in STAGES[first:]:
             self.state(stage).unlink(missing_ok=True)
             self.result(stage).unlink(missing_ok=True)
+            for picture in self.pictures.glob(f"{stage}-*.png"):
+                picture.unlink()
         self.checkpoint.unlink(missing_ok=True)
-        if first == 0:  # other volumes may be wanted now
+        if first == 0:
+            shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+            # Other volumes may be wanted now.
             (self.path / "cache" / "bank.json").unlink(missing_ok=True)
         if first <= STAGES.index("latents"):
             shutil.rmtree(self.latents, ignore_errors=True)
@@ -240,5 +244,7 @@ def git_hash() -> str:
             return ""
         return done.stdout.strip()
 
+    if not git("ls-files", "--", Path(__file__).name):  # installed somewhere inside another project
+        return ""
     commit = git("rev-parse", "HEAD")
     return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")

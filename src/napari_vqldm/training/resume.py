@@ -6,7 +6,8 @@ A run killed at any moment finds either the old or the new state, never a half o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,31 @@ def load_state(path: Path) -> StageState | None:
     """
     if not path.exists():
         return None
+    with _opened(path) as (file, record):
+        return StageState({name: file.get_tensor(name) for name in file.keys()}, record)  # noqa: SIM118 - not a mapping
+
+
+def load_record(path: Path) -> dict[str, Any] | None:
+    """Read the record of a state without its tensors; None when there is no state."""
+    if not path.exists():
+        return None
+    with _opened(path) as (_, record):
+        return record
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a state and read its record."""
     try:
         with safe_open(str(path), framework="pt") as file:
             record = json.loads((file.metadata() or {})["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            if record.get("format") != FORMAT:
+                raise TrainingError(
+                    f"{path}: expected state format {FORMAT}, got {record.get('format')}: start again with --fresh"
+                )
+            yield file, record
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise TrainingError(f"{path}: not a training state ({error}): start again with --fresh") from None
-    if record.get("format") != FORMAT:
-        raise TrainingError(
-            f"{path}: expected state format {FORMAT}, got {record.get('format')}: start again with --fresh"
-        )
-    return StageState(tensors, record)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

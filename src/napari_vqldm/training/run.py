@@ -28,7 +28,7 @@ from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_jso
 from napari_vqldm.training.interrupt import StopRequest
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.progress import RunLog
-from napari_vqldm.training.resume import load_state
+from napari_vqldm.training.resume import load_record
 from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_files, stack_set
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
 from napari_vqldm.training.stages.denoiser import run_denoiser
@@ -152,8 +152,8 @@ def _first_missing(folder: RunFolder, config: TrainConfig, stages: Sequence[Stag
         if stage == "latents":
             done = (folder.latents / "latents.json").exists()
         else:
-            state = load_state(folder.state(stage))
-            done = state is not None and int(state.record["step"]) >= getattr(config, stage).steps
+            record = load_record(folder.state(stage))
+            done = record is not None and int(record["step"]) >= getattr(config, stage).steps
         if not done:
             return stage
     return None
