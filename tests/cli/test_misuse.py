@@ -46,6 +46,10 @@ VOLUMES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "channels without a choice": (lambda p: imagej(p, np.stack([DATA] * 2, 1), "ZCYX"), "--channel"),
     "times without a choice": (lambda p: imagej(p, np.stack([DATA] * 2), "TZYX"), "--time"),
     "rgb": (lambda p: tifffile.imwrite(p, np.zeros((6, 12, 12, 3), np.uint8), photometric="rgb"), "RGB"),
+    "three planes taken for colors": (
+        lambda p: tifffile.imwrite(p, np.zeros((3, 12, 12), np.uint8), photometric="rgb"),
+        "photometric='minisblack'",
+    ),
     "complex": (lambda p: tifffile.imwrite(p, DATA.astype(np.complex64), metadata={"axes": "ZYX"}), "complex"),
     "no voxel size": (lambda p: tifffile.imwrite(p, DATA, metadata={"axes": "ZYX"}), "--voxel-size"),
     "truncated": (cut_short, ""),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 import napari_vqldm as nv
 from napari_vqldm.files import read_volume
@@ -218,6 +219,22 @@ def test_info_describes_checkpoints_and_volumes(command: Command, model: Path, s
     volume = command("info", stack, "--json").json
     assert (volume["shape"], volume["voxel_size_um"]) == ([9, 18, 14], [0.3, 0.1, 0.1])
     assert "weights_sha256" in command("info", model).out
+
+
+def test_a_channel_is_chosen_by_its_name_before_its_index(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "named.ome.tif"
+    data = np.random.default_rng(0).integers(1, 9, (4, 2, 12, 12)).astype(np.uint16)
+    data[:, 1] += 100
+    metadata: dict[str, Any] = {
+        "axes": "ZCYX",
+        "Channel": {"Name": ["488", "561"]},
+        **{f"PhysicalSize{axis}": 0.1 for axis in "XYZ"},
+        **{f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"},
+    }
+    tifffile.imwrite(path, data, metadata=metadata)
+    for word, low in (("488", 1), ("561", 101), ("0", 1), ("1", 101)):
+        assert command("info", path, "--channel", word, "--json").json["minimum"] == low
+    command("info", path, "--channel", "640").refused("no channel 640", "0 '488', 1 '561'")
 
 
 def test_help_and_cards_need_no_torch(ldm: Path) -> None:

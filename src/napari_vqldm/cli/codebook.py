@@ -37,8 +37,7 @@ def codebook(
     from napari_vqldm.cli.models import load_model
     from napari_vqldm.files import atomic_path, read_volume
 
-    chosen = opt.channel_of(channel)
-    volumes = [read_volume(path, channel=chosen, time=time, voxel_size_um=voxel_size) for path in files]
+    volumes = [read_volume(path, channel=channel, time=time, voxel_size_um=voxel_size) for path in files]
     loaded = load_model(model, device, reporter)
 
     from napari_vqldm.codebook import codebook_steps

@@ -37,7 +37,7 @@ def info(
 
         _show(reporter, describe_checkpoint(resolve(target)))
     else:
-        _show(reporter, describe_volume(path, opt.channel_of(channel), time, voxel_size))
+        _show(reporter, describe_volume(path, channel, time, voxel_size))
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def interpolate(
     from napari_vqldm.interpolate import interpolate_steps
 
     loaded = load_model(model, device, reporter)
-    reading: dict[str, Any] = {"channel": opt.channel_of(channel), "time": time, "voxel_size_um": voxel_size}
+    reading: dict[str, Any] = {"channel": channel, "time": time, "voxel_size_um": voxel_size}
     start, end = (
         seed if seed is not None else _latent(Path(word), loaded, reading, reporter)
         for seed, word in zip(ends, (a, b), strict=True)

@@ -30,7 +30,7 @@ def encode(
     from napari_vqldm.cli.models import load_model, model_stem
     from napari_vqldm.files import read_volume
 
-    volume = read_volume(file, channel=opt.channel_of(channel), time=time, voxel_size_um=voxel_size)
+    volume = read_volume(file, channel=channel, time=time, voxel_size_um=voxel_size)
     target = file_target(out, f"{stem_of(file)}-{model_stem(model)}", ".safetensors", force=force)
     loaded = load_model(model, device, reporter)
 

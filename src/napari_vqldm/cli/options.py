@@ -49,7 +49,10 @@ VoxelSize = Annotated[
 Channel = Annotated[
     str | None,
     typer.Option(
-        "--channel", metavar="INDEX|NAME", help="Channel of a file with several (from 0).", rich_help_panel=INPUT
+        "--channel",
+        metavar="INDEX|NAME",
+        help="Channel of a file with several: its name, else its index (from 0).",
+        rich_help_panel=INPUT,
     ),
 ]
 Time = Annotated[
@@ -145,11 +148,6 @@ def camera_of(
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return validate(CameraConfig, chosen, "camera options") if chosen else None
-
-
-def channel_of(text: str | None) -> int | str | None:
-    """Return a channel option as an index where it is a number, else as a name."""
-    return int(text) if text is not None and text.isdecimal() else text
 
 
 def pick_device(name: str) -> str:

@@ -38,7 +38,7 @@ def reconstruct(
     A folder is worked through to its end: unreadable files are reported, existing outputs are skipped without --force.
     """
     reporter = Reporter(as_json)
-    reading: dict[str, Any] = {"channel": opt.channel_of(channel), "time": time, "voxel_size_um": voxel_size}
+    reading: dict[str, Any] = {"channel": channel, "time": time, "voxel_size_um": voxel_size}
     from napari_vqldm.cli.models import load_model, model_stem
     from napari_vqldm.files import list_volumes
     from napari_vqldm.files.atomic import is_zarr_folder

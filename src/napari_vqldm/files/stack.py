@@ -73,7 +73,11 @@ def select_volume(
     if 0 in stack.shape:
         raise VolumeError(f"expected a volume, got an empty array of shape {stack.shape}")
     if "S" in stack.axes and stack.shape[stack.axes.index("S")] > 1:
-        raise VolumeError("expected one intensity per voxel, got an RGB image: split its colors and save one channel")
+        # TIFF writers take an axis of 3 or 4 planes for colors unless they are told otherwise.
+        raise VolumeError(
+            "expected one intensity per voxel, got an RGB image: split its colors and save one channel; "
+            "3 or 4 planes? write the file with photometric='minisblack'"
+        )
     if stack.dtype.kind == "c":
         raise VolumeError(f"expected real numbers, got {stack.dtype}: save the magnitude or the real part")
     if stack.dtype.kind not in "uifb":
