@@ -108,8 +108,8 @@ def encode_volume(
 def encode_block(space: LatentSpace, volumes: Tensor) -> Coding:
     """Encode volumes (B, 1, D, H, W) at once, on the device of ``space``, with the margins of their codes."""
     quantizer = space.autoencoder.quantizer
-    encoding = space.autoencoder.encode(volumes)  # once for both: latent_of(encode) is what `LatentSpace.encode` does
-    return Coding(space.latent_of(encoding), None if quantizer is None else quantizer.margin(encoding.mean.float()))
+    coded = space.code(volumes)
+    return Coding(coded.latent, None if quantizer is None else quantizer.margin(coded.encoding.mean.float()))
 
 
 def decode_latent(

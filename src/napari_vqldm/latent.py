@@ -10,6 +10,8 @@ Three words, used everywhere:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,18 @@ from napari_vqldm.config import Family, Int3
 from napari_vqldm.errors import CheckpointError, ShapeError
 from napari_vqldm.models.autoencoder import Autoencoder, Encoding
 from napari_vqldm.quantizers import Quantizer
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What `LatentSpace.code` returns.
+
+    ``latent`` (B, C, d, h, w): standardised; KL posterior mean, or quantized vectors. ``encoding``: what it was made
+    of, raw: the spread of the posterior, the vectors before quantization.
+    """
+
+    latent: Tensor
+    encoding: Encoding
 
 
 class LatentSpace(nn.Module):
@@ -92,9 +106,17 @@ class LatentSpace(nn.Module):
     def encode(self, volumes: Tensor) -> Tensor:
         """Standardised latent (B, C, d, h, w) of volumes (B, 1, D, H, W) in filament units.
 
-        ``ldm``: the posterior mean. ``vq-ldm``: the quantized vectors. Training and `reconstruct` both call this.
+        ``ldm``: the posterior mean. ``vq-ldm``: the quantized vectors.
         """
-        return self.latent_of(self.autoencoder.encode(volumes))
+        return self.code(volumes).latent
+
+    def code(self, volumes: Tensor) -> Coded:
+        """Do the same as `encode` and keep the encoding: the one way from volumes to latents.
+
+        Stage 2 of training, its gates and `reconstruct` all come through here.
+        """
+        encoding = self.autoencoder.encode(volumes)
+        return Coded(self.latent_of(encoding), encoding)
 
     def latent_of(self, encoding: Encoding, noise: Tensor | None = None) -> Tensor:
         """Standardised latent of an encoding; with ``noise`` a draw from the KL posterior instead of its mean."""

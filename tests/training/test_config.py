@@ -41,6 +41,11 @@ def test_bundled_models_stay_small(name: str) -> None:
     assert sum(p.numel() for part in parts for p in part.parameters()) <= 16_000_000
 
 
+def test_codes_are_cached_in_full_precision() -> None:
+    assert load_train_config("vq-ldm").latents.precision == "32-true"  # the codes of `reconstruct`
+    assert load_train_config("ldm").latents.precision == "bf16-mixed"
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [

@@ -14,7 +14,9 @@ from torch import nn
 
 from napari_vqldm.card import read_header
 from napari_vqldm.checkpoint import load_checkpoint
+from napari_vqldm.coding import encode_block
 from napari_vqldm.errors import ConfigError, TrainingError
+from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.condition import encode_condition
 from napari_vqldm.training.bank import VolumeBank
@@ -22,10 +24,12 @@ from napari_vqldm.training.config import StageConfig
 from napari_vqldm.training.data import SimulatedSource
 from napari_vqldm.training.draws import Key
 from napari_vqldm.training.folder import keep_metrics, read_metrics
+from napari_vqldm.training.gates import reconstruct_all
 from napari_vqldm.training.loop import averaged_copy, learning_rate, to_channels_last
 from napari_vqldm.training.losses import AutoencoderTask
 from napari_vqldm.training.resume import load_state, optimizer_tensors, restore_optimizer
 from napari_vqldm.training.stages.latents import LatentCache
+from napari_vqldm.training.stages.latents import _encode as encode_for_cache
 from napari_vqldm.training.warm_start import warm_start
 
 FAMILIES = ("ldm", "vq-ldm")
@@ -74,6 +78,43 @@ def test_the_cache_holds_what_the_stored_model_encodes(
     else:
         raw = model.space.denormalize(latent)[0].numpy()
         np.testing.assert_allclose(raw, entry[0].astype(np.float32), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stage_2_the_gate_and_reconstruct_encode_in_one_way(
+    family: str, tiny: SimpleNamespace, finished: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = load_checkpoint(finished[family] / "checkpoint.safetensors").space
+    volume = torch.rand(1, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    run = SimpleNamespace(config=tiny.config(family, precision="bf16-mixed"), device=torch.device("cpu"))
+    with torch.no_grad():
+        coded = encode_block(space, volume).latent
+        expected = space.decode(coded)[0, 0].numpy()
+    cached = encode_for_cache(run, space.autoencoder, volume)  # type: ignore[arg-type]
+    if family == "vq-ldm":
+        np.testing.assert_array_equal(cached, space.code_indices(coded).numpy())
+    else:
+        np.testing.assert_allclose(cached[:, 0], space.denormalize(coded).numpy(), rtol=1e-3, atol=1e-4)  # float16
+    np.testing.assert_allclose(reconstruct_all(space.autoencoder, [volume])[0], expected, rtol=1e-5, atol=1e-5)
+    calls = []
+    code = LatentSpace.code
+    monkeypatch.setattr(LatentSpace, "code", lambda *a: calls.append(1) or code(*a))
+    encode_block(space, volume)
+    encode_for_cache(run, space.autoencoder, volume)  # type: ignore[arg-type]
+    reconstruct_all(space.autoencoder, [volume])
+    assert len(calls) == 3
+
+
+def test_half_precision_in_stage_2_must_be_asked_for(finished: dict[str, Path], tiny: SimpleNamespace) -> None:
+    autoencoder = load_checkpoint(finished["ldm"] / "checkpoint.safetensors").space.autoencoder
+    volume = torch.rand(1, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    exact, half = (
+        encode_for_cache(SimpleNamespace(config=config, device=torch.device("cpu")), autoencoder, volume)  # type: ignore[arg-type]
+        for config in (tiny.config(precision="bf16-mixed"), tiny.config(latents__precision="bf16-mixed"))
+    )
+    assert not np.array_equal(exact, half)
+    spread = exact[:, 1].astype(np.float32)  # of the posterior
+    assert np.abs(exact[:, 0].astype(np.float32) - half[:, 0].astype(np.float32)).max() < 0.1 * spread.min()
 
 
 def test_conditions_belong_to_the_volume_of_each_entry(finished: dict[str, Path], bank_cache: Path) -> None:

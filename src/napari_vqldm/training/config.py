@@ -89,12 +89,12 @@ class AutoencoderStage(StageConfig):
 
 
 class LatentsStage(Config):
-    """Stage 2: encode the training volumes once."""
+    """Stage 2: encode the training volumes once, one filament's peak at 1: ``data.gain_range`` is for stage 1 alone."""
 
     augmentations: PositiveInt = 3  # variants of each volume: flips, turns and a noise draw
     batch_size: PositiveInt = 4
     chunk: PositiveInt = 32  # latents of one cache file
-    precision: Precision | None = None  # None: as the run
+    precision: Precision = "32-true"  # as `reconstruct` encodes, whatever the precision of the other stages
 
 
 class DenoiserStage(StageConfig):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from napari_vqldm.card import GateResult
+from napari_vqldm.coding import exact_math
 from napari_vqldm.config import Int3
 from napari_vqldm.errors import TrainingError
+from napari_vqldm.latent import LatentSpace
 from napari_vqldm.metrics.fidelity import (
     blank_baseline,
     choose_gaussian_sigma,
@@ -61,16 +62,15 @@ class Judged:
         return lines + [f"{name:>10}  {db:7.2f}  {r:11.4f}" for name, (db, r) in self.rows.items()]
 
 
-@torch.no_grad()
 def reconstruct_all(autoencoder: Autoencoder, inputs: Sequence[Tensor]) -> list[Array]:
     """Reconstruct volumes (1, 1, D, H, W), one by one, in float32 through the latent that the denoiser will see."""
     autoencoder.eval()
+    device = next(autoencoder.parameters()).device
+    space = LatentSpace.unit(autoencoder).to(device)
     results = []
     for volume in inputs:
-        latent = autoencoder.encode(volume).mean.float()
-        if autoencoder.quantizer is not None:
-            latent = autoencoder.quantizer.embed(autoencoder.quantizer.nearest(latent))
-        results.append(autoencoder.decode(latent)[0, 0].float().cpu().numpy())
+        with exact_math(device, "fp32"):
+            results.append(space.decode(space.encode(volume))[0, 0].cpu().numpy())
     return results
 
 

@@ -1,4 +1,8 @@
-"""Stage 2: encode the training volumes once, measure the latent, keep everything memory-mapped."""
+"""Stage 2: encode the training volumes once, measure the latent, keep everything memory-mapped.
+
+Volumes are encoded as they are, without the random gain of stage 1: the unit of generation is the peak of one filament,
+and the gain is there to make the autoencoder tolerant of a wrong intensity estimate, not to be generated.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_vqldm.coding import exact_math
 from napari_vqldm.config import Int3
 from napari_vqldm.errors import TrainingError
 from napari_vqldm.latent import LatentSpace
-from napari_vqldm.models.autoencoder import Autoencoder, Encoding
+from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.condition import encode_condition
 from napari_vqldm.quantizers import CodeUsage
 from napari_vqldm.training.bank import VolumeBank
@@ -197,7 +202,7 @@ def _encode_part(
                         model.window,
                         None if to_channels else j // variants,
                         part == "train",
-                        (1.0, 1.0),
+                        (1.0, 1.0),  # no gain here, see above
                     )
                     for j in indices
                 ]
@@ -207,21 +212,17 @@ def _encode_part(
         yield stop
 
 
-@torch.no_grad()
 def _encode(run: Run, autoencoder: Autoencoder, volumes: Tensor) -> npt.NDArray[Any]:
-    """Encode a batch as it is cached."""
-    precision = run.config.latents.precision or run.config.precision
-    with torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
-        encoding = autoencoder.encode(channels_last(volumes))
+    """Encode a batch as it is cached, the way of `reconstruct`: raw latents, mean 0 and scale 1."""
     space = LatentSpace.unit(autoencoder).to(run.device)
-    encoding = Encoding(encoding.mean.float(), None if encoding.log_variance is None else encoding.log_variance.float())
-    latent = space.latent_of(encoding)
-    if autoencoder.quantizer is not None:
-        return space.code_indices(latent).cpu().numpy().astype(np.uint16)
-    if encoding.log_variance is None:
+    with exact_math(run.device, "bf16" if run.config.latents.precision == "bf16-mixed" else "fp32"):
+        coded = space.code(channels_last(volumes))
+        if autoencoder.quantizer is not None:
+            return space.code_indices(coded.latent).cpu().numpy().astype(np.uint16)
+    if coded.encoding.log_variance is None:
         raise TypeError("a KL autoencoder must return a log variance")
-    sigma = torch.exp(0.5 * encoding.log_variance)
-    return torch.stack([latent, sigma], dim=1).cpu().numpy().astype(np.float16)
+    sigma = torch.exp(0.5 * coded.encoding.log_variance.float())
+    return torch.stack([coded.latent, sigma], dim=1).cpu().numpy().astype(np.float16)
 
 
 def _statistics(folder: Path, autoencoder: Autoencoder, entries: int, chunk: int) -> dict[str, Any]:
