@@ -1,8 +1,26 @@
 """Train a model: ``python training/train.py CONFIG|PRESET --out RUN``. The engine is `napari_vqldm.training`."""
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
-from napari_vqldm.training.__main__ import main
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def run() -> int:
+    if find_spec("napari_vqldm") is None:  # not installed: take the clone that this file lies in
+        sys.path.insert(0, str(PROJECT / "src"))
+    try:
+        from napari_vqldm.training.__main__ import main
+
+        return main()
+    except ModuleNotFoundError as error:
+        package = (error.name or "napari_vqldm").partition(".")[0]
+        if package == "napari_vqldm":
+            raise
+        sys.stderr.write(f"error: training needs the package {package}: pip install '{PROJECT}[train]'\n")
+        return 2
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())
