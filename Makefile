@@ -40,7 +40,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timings
+	$(BIN)/lint-imports
 	$(BIN)/validate-pyproject pyproject.toml
 
 docs: $(STAMPS)/docs
