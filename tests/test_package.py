@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.message import Message
 from email.parser import HeaderParser
@@ -15,7 +16,7 @@ import pytest
 
 import napari_vqldm
 from napari_vqldm.card import read_header
-from napari_vqldm.zoo import available
+from napari_vqldm.zoo import NAMES, available
 
 ROOT = Path(__file__).parents[1]
 MIB = 1024**2
@@ -27,14 +28,17 @@ BASE = {
 }
 
 
+def build(target: str, folder: Path) -> Path:
+    """Run the build backend itself: no isolation, no network."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (path,) = folder.iterdir()
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built by the build backend itself: no isolation, no network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    (path,) = folder.glob("*.whl")
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(build("wheel", tmp_path_factory.mktemp("wheel")))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,12 @@ def requirements(metadata: Message, *, extra: str | None) -> set[str]:
         for line in lines
         if (extra is None and "extra ==" not in line) or (extra is not None and f"extra == '{extra}'" in line)
     }
+
+
+def expect_both_models(found: set[str], place: str) -> None:
+    """Fail with one line when a bundled model is missing."""
+    if missing := sorted(set(NAMES) - found):
+        pytest.fail(f"{place} lacks the bundled weights of {', '.join(missing)}", pytrace=False)
 
 
 def test_base_requires_no_napari_and_no_qt_binding(metadata: Message) -> None:
@@ -88,18 +98,33 @@ def test_extras_are_complete(metadata: Message) -> None:
     assert metadata["Version"] == napari_vqldm.__version__
 
 
-def test_wheel_holds_weights_samples_presets_and_types(wheel: zipfile.ZipFile) -> None:
+def test_wheel_holds_the_bundled_weights(wheel: zipfile.ZipFile) -> None:
+    packed = {name for name in wheel.namelist() if name.endswith(".safetensors")}
+    expect_both_models({Path(name).stem for name in packed}, "the wheel")
+    assert packed == {f"napari_vqldm/zoo/weights/{name}.safetensors" for name in NAMES}
+
+
+def test_wheel_holds_samples_presets_and_types(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    weights = {f"napari_vqldm/zoo/weights/{name}.safetensors" for name in ("ldm", "vq-ldm")}
     presets = {f"napari_vqldm/training/presets/{name}.toml" for name in ("smoke-ldm", "smoke-vq-ldm", "ldm", "vq-ldm")}
-    assert weights | presets | {"napari_vqldm/py.typed"} <= names
+    assert presets | {"napari_vqldm/py.typed"} <= names
     assert [name for name in names if name.startswith("napari_vqldm/files/samples/") and name.endswith(".tif")]
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
 
+def test_sdist_holds_the_project_and_no_working_folder(tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames()}
+    assert {"training/configs/ldm.toml", "docs/index.md", "tests/test_package.py", "Makefile", "LICENSE"} <= names
+    assert {"src/napari_vqldm/py.typed", "benchmarks/bundled.py", "tools/setup_venv.sh", "mkdocs.yml"} <= names
+    folders = {name.split("/")[0] for name in names if "/" in name}
+    assert folders == {"src", "tests", "training", "benchmarks", "docs", "tools"}
+    assert not [name for name in names if "__pycache__" in name]
+
+
 def test_bundled_weights_are_small() -> None:
     paths = available()
-    assert {"ldm", "vq-ldm"} <= set(paths)
+    expect_both_models(set(paths), "this installation")
     for name, path in paths.items():
         assert path.stat().st_size <= 32 * MIB, name
         assert sum(read_header(path).card.parameters.values()) <= 16_000_000, name
