@@ -116,6 +116,17 @@ def test_what_we_write_is_valid_ome_zarr(zarr, tmp_path):
     assert [axis.unit for axis in image.ome_attributes.multiscales[0].axes] == ["micrometer"] * 3
 
 
+@pytest.mark.filterwarnings("ignore")  # of another package
+def test_ome_zarr_reads_what_we_write(zarr, tmp_path):
+    io = pytest.importorskip("ome_zarr.io", reason="ome-zarr is not installed: pip install '.[zarr]'")
+    reader = pytest.importorskip("ome_zarr.reader")
+    path = write_volume(tmp_path / "a.zarr", Volume(stack(), SIZE))
+    (node,) = reader.Reader(io.parse_url(str(path)))()
+    np.testing.assert_array_equal(np.asarray(node.data[0]), stack())
+    assert [axis["name"] for axis in node.metadata["axes"]] == ["z", "y", "x"]
+    assert node.metadata["coordinateTransformations"][0] == [{"type": "scale", "scale": list(SIZE)}]
+
+
 def test_an_existing_folder_needs_force(zarr, tmp_path):
     path = write_volume(tmp_path / "a.zarr", Volume(stack(), SIZE))
     with pytest.raises(FileError, match="--force"):
