@@ -30,6 +30,7 @@ MAX_FILE_BYTES = 8 * 2**30
 MAX_TENSORS = 4096
 MAX_AXES = 8
 MAX_CURVE_POINTS = 200
+FLOAT32_MAX, FLOAT32_TINY = 3.4028234663852886e38, 1.1754943508222875e-38
 
 # Weights are floats; counters of a codebook are integers. Nothing else belongs into a checkpoint of ours.
 DTYPE_BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I32": 4, "I64": 8}
@@ -83,13 +84,17 @@ class TrainingSummary(Config):
     minutes: dict[str, float] = Field(default_factory=dict)  # stage -> wall minutes
     steps: dict[str, int] = Field(default_factory=dict)  # stage -> optimizer steps
     curve: dict[str, Curve] = Field(default_factory=dict)  # quantity -> (step, value)
+    num_volumes: Annotated[int, Field(ge=0)] = 0  # simulated volumes trained on, indices from 0; 0: not recorded
 
 
 class LatentStatistics(Config):
-    """Per-channel mean and standard deviation of the raw latents over the whole training cache."""
+    """Per-channel mean and standard deviation of the raw latents over the whole training cache; float32 can hold them.
 
-    mean: list[float]
-    scale: list[Annotated[float, Field(gt=0.0)]]
+    Beyond the largest float32 a mean is infinite, and below the smallest a scale is 0.
+    """
+
+    mean: list[Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]]
+    scale: list[Annotated[float, Field(ge=FLOAT32_TINY, le=FLOAT32_MAX)]]
 
 
 class HeaderContent(Config):

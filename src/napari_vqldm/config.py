@@ -21,6 +21,10 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 
+# Light microscopy of filaments: below 1 nm is an electron microscope or a wrong unit, above 100 um is a wrong unit.
+VOXEL_SIZE_RANGE_UM = (0.001, 100.0)
+MAX_WINDOW = 4096  # voxels per axis
+
 Family = Literal["ldm", "vq-ldm"]
 Organisation = Literal["aster", "two_asters", "free", "aligned", "spindle"]
 ORGANISATIONS: tuple[Organisation, ...] = ("aster", "two_asters", "free", "aligned", "spindle")
@@ -62,6 +66,23 @@ def _default_mix() -> dict[Organisation, float]:
     return {"aster": 0.3, "two_asters": 0.05, "free": 0.4, "aligned": 0.15, "spindle": 0.1}
 
 
+# Ranges that are drawn log-uniformly, or whose 0 would be no filament and no microscope.
+_ABOVE_ZERO = (
+    "length_density_um_per_um3",
+    "persistence_length_um",
+    "mean_contour_length_um",
+    "photons",
+    "psf_width_factor",
+)
+
+
+def _check_voxel_size(name: str, size_um: Float3) -> None:
+    """Refuse voxel sizes of no light microscope."""
+    low, high = VOXEL_SIZE_RANGE_UM
+    if not all(low <= size <= high for size in size_um):
+        raise ValueError(f"{name}: expected a voxel size (z, y, x) between {low} and {high} micrometres, got {size_um}")
+
+
 class SimulationConfig(Config):
     """Distribution from which scenes are drawn; every range is (low, high)."""
 
@@ -71,12 +92,12 @@ class SimulationConfig(Config):
     voxel_size_jitter: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     length_density_um_per_um3: Range = (0.1, 0.5)  # log-uniform
     persistence_length_um: Range = (5.0, 60.0)  # log-uniform
-    mean_contour_length_um: Range = (5.0, 20.0)
+    mean_contour_length_um: Range = (5.0, 20.0)  # above 0
     out_of_plane: Range = (0.15, 1.0)  # z-weight of directions: flat cell to round cell
     organisation: dict[Organisation, Annotated[float, Field(ge=0.0)]] = Field(default_factory=_default_mix)
     brightness_cv: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
     optics: OpticsConfig = OpticsConfig()
-    psf_width_factor: Range = (0.9, 1.25)  # emission wavelength is multiplied by it: wider or narrower PSF
+    psf_width_factor: Range = (0.9, 1.25)  # above 0; emission wavelength is multiplied by it: wider or narrower PSF
     photons: Range = (50.0, 200.0)  # log-uniform
     background: Range = (0.02, 0.4)
     camera: CameraConfig = CameraConfig()  # read noise, gain, offset, quantum efficiency
@@ -86,6 +107,9 @@ class SimulationConfig(Config):
         for name, value in self:
             if isinstance(value, tuple) and len(value) == 2 and not 0 <= value[0] <= value[1]:
                 raise ValueError(f"{name}: expected 0 <= low <= high, got {value}")
+            if name in _ABOVE_ZERO and value[0] <= 0:
+                raise ValueError(f"{name}: expected 0 < low <= high, got {value}")
+        _check_voxel_size("voxel_size_um", self.voxel_size_um)
         if not any(w > 0 for w in self.organisation.values()):
             raise ValueError("organisation: expected at least one weight above 0")
         if min(self.shape) < 2:
@@ -100,7 +124,7 @@ class QuantizerConfig(Config):
     """One learned codebook (van den Oord et al. 2017)."""
 
     kind: Literal["gradient", "ema"] = "gradient"  # who moves the codebook: the optimizer, or moving averages
-    codebook_size: PositiveInt = 1024
+    codebook_size: Annotated[int, Field(ge=2)] = 1024  # one code alone has no second nearest
     codebook_weight: Annotated[float, Field(ge=0.0)] = 1.0  # ||sg[z] - z_q||^2
     commitment_weight: Annotated[float, Field(ge=0.0)] = 0.25  # ||z - sg[z_q]||^2
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
@@ -237,6 +261,13 @@ class ModelConfig(Config):
         factor = self.autoencoder.downsampling_factor
         if any(n % f for n, f in zip(self.window, factor, strict=True)):
             raise ValueError(f"window {self.window} is not a multiple of the downsampling factor {factor}")
+        if not all(2 <= n <= MAX_WINDOW for n in self.window):
+            raise ValueError(f"window: expected 2 to {MAX_WINDOW} voxels per axis, got {self.window}")
+        low, high = self.voxel_size_range_um
+        for size in (low, high):
+            _check_voxel_size("voxel_size_range_um", size)
+        if any(a > b for a, b in zip(low, high, strict=True)):
+            raise ValueError(f"voxel_size_range_um: expected low <= high per axis, got {low} and {high}")
         return self
 
 
@@ -255,7 +286,8 @@ def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{source}: unknown key {where!r}; known keys are listed in docs/training.md") from None
         if first["type"] == "value_error":  # one of our own rules, which says what it got
-            raise ConfigError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+            rule = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{source}: {where}: {rule}" if first["loc"] else f"{source}: {rule}") from None
         raise ConfigError(f"{source}: {where}: {first['msg']} (got {first.get('input')!r:.120})") from None
 
 

@@ -26,7 +26,7 @@ from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.sampling import initial_noise, sample_latents
 from napari_vqldm.simulate import render_camera
-from napari_vqldm.simulate.draws import integer_seed
+from napari_vqldm.simulate.draws import check_seed, integer_seed
 from napari_vqldm.volume import Volume
 
 _CAMERA_STREAM = 3  # camera noise of generated volumes; 0 to 2 are the simulator's own
@@ -116,7 +116,7 @@ def generate(
     shape : tuple of int, optional
         Voxels (Z, Y, X); the center of the trained window is returned when smaller. None: the window.
     seed : int
-        0 or more.
+        From 0 to 2**64 - 1.
     steps, sampler : optional
         Number of steps and ``euler``, ``heun`` (flow), ``ddim``, ``ddpm`` (epsilon). None: the checkpoint's.
     condition : mapping, optional
@@ -177,6 +177,7 @@ def generate_steps(
             f"expected count and batch of 1 or more, seed and start of 0 or more, got count {count}, "
             f"batch {batch}, seed {seed}, start {start}"
         )
+    check_seed(seed)
     sampling = plan_sampling(model, shape, steps, sampler, guidance_scale, camera, precision)
     given = check_conditions(model.config, condition)
     size = batch or (1 if model.device.type == "cpu" else _GPU_BATCH)

@@ -20,6 +20,7 @@ from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.generate import Sampling, Start, decode_start, draw_start, model_record, plan_sampling, sample_starts
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.reconstruct import Latent, decode_steps, latent_tensor
+from napari_vqldm.simulate.draws import check_seed
 from napari_vqldm.volume import Volume
 
 Kind = Literal["linear", "slerp"]
@@ -132,14 +133,17 @@ def interpolate_steps(
         raise ConfigError(f"expected kind linear or slerp, got {kind!r}")
     if isinstance(a, Latent) and isinstance(b, Latent):
         _check_pair(model, a, b)
+        _check_way(latent_tensor(model, a), latent_tensor(model, b), ts, kind)
         return _between_latents(model, a, b, ts, kind, snap)
     if isinstance(a, Latent) or isinstance(b, Latent):
         raise ConfigError("expected two encoded volumes or two seeds, got one of each: generate and encode the seed")
+    check_seed(a, b)
     sampling = plan_sampling(model, None, steps, sampler, guidance_scale, None, precision)
     if sampling.sampler == "ddpm":
         raise ConfigError("sampler ddpm adds fresh noise in every step, so frames would not form a path: use ddim")
     given = check_conditions(model.config, condition)
     first, last = (draw_start(model, seed, 0, given) for seed in (a, b))
+    _check_way(first.noise, last.noise, ts, kind)
     return _between_seeds(model, first, last, ts, kind, snap, sampling)
 
 
@@ -188,13 +192,19 @@ def _check_pair(model: Model, a: Latent, b: Latent) -> None:
     if a.coded_shape != b.coded_shape or a.padding != b.padding or a.shape != b.shape:
         raise ShapeError(
             f"expected two latents on one grid, got volumes of {a.shape} and {b.shape} voxels (coded as "
-            f"{a.coded_shape} and {b.coded_shape}): crop the stacks to one shape and encode them again"
+            f"{a.coded_shape} and {b.coded_shape}): crop the stacks to one shape (in Fiji, say) and encode again"
         )
     if not np.allclose(a.voxel_size_um, b.voxel_size_um, rtol=1e-3, atol=0):
         raise ConfigError(
-            f"expected one voxel size, got {a.voxel_size_um} and {b.voxel_size_um} um: resample a stack "
-            "to the voxel size of the other and encode it again"
+            f"expected one voxel size, got {a.voxel_size_um} and {b.voxel_size_um} um: choose stacks of one voxel "
+            "size, or encode again with --voxel-size Z Y X where a file states a wrong one"
         )
+
+
+def _check_way(a: Tensor, b: Tensor, ts: Sequence[float], kind: Kind) -> None:
+    """Refuse ends that have no way between them, unless only the ends are wanted."""
+    if kind == "slerp" and any(0.0 < t < 1.0 for t in ts):
+        slerp(a, b, 0.5)
 
 
 def _between_latents(

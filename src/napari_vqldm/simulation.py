@@ -14,7 +14,7 @@ from napari_vqldm.config import CameraConfig, SimulationConfig, read_toml, valid
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.simulate import SampleParameters, Simulator, render_camera, tier
-from napari_vqldm.simulate.draws import CAMERA, integer_seed
+from napari_vqldm.simulate.draws import CAMERA, check_seed, integer_seed
 from napari_vqldm.volume import Volume
 
 
@@ -67,7 +67,7 @@ def simulate(
     count : int
         How many volumes.
     seed : int
-        0 or more.
+        From 0 to 2**64 - 1.
     config : SimulationConfig, str or Path, optional
         Distribution of scenes: a configuration, the name of a tier, or a TOML file. None: the standard tier.
     camera : CameraConfig, optional
@@ -105,6 +105,7 @@ def simulate_steps(
     """Stepwise twin of `simulate`: one step per volume; close it to cancel. The request is checked before the first."""
     if count < 1 or seed < 0 or start < 0:
         raise ConfigError(f"expected a count of 1 or more, seed and start of 0 or more, got {count}, {seed}, {start}")
+    check_seed(seed)
     return _simulate(Simulator(_configuration(config), device), seed, range(start, start + count), camera, noisy)
 
 

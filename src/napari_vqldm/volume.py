@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_vqldm.config import VOXEL_SIZE_RANGE_UM
 from napari_vqldm.errors import ShapeError, VolumeError
 
 Float3 = tuple[float, float, float]
 Int3 = tuple[int, int, int]
-
-# Light microscopy of filaments: below 1 nm is an electron microscope or a wrong unit, above 100 um is a wrong unit.
-VOXEL_SIZE_RANGE_UM = (0.001, 100.0)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ def content(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
+def with_config(**changes: Any) -> dict[str, Any]:
+    return {"config": {**content()["config"], **changes}}
+
+
 def build(values: Any = None, tensors: Any = None, payload: bytes = bytes(20)) -> bytes:
     entries = dict(TENSORS if tensors is None else tensors)
     entries["__metadata__"] = {METADATA_KEY: json.dumps(content() if values is None else values)}
@@ -173,6 +177,16 @@ def test_a_newer_format_asks_for_an_upgrade_even_with_unknown_keys(tmp_path: Pat
         ({"latent": {"mean": [0.0, 0.0], "scale": [1.0, 0.0]}}, "scale"),
         ({"latent": {"mean": [0.0, 0.0], "scale": [1.0, -1.0]}}, "scale"),
         ({"latent": {"mean": [0.0, 10**400], "scale": [1.0, 1.0]}}, "mean"),
+        ({"latent": {"mean": [0.0, -1e39], "scale": [1.0, 1.0]}}, "mean"),  # infinite in float32
+        ({"latent": {"mean": [0.0, 0.0], "scale": [1.0, 1e39]}}, "scale"),
+        ({"latent": {"mean": [0.0, 0.0], "scale": [1.0, 1e-50]}}, "scale"),  # 0 in float32
+        (with_config(window=[0, 128, 128]), "window"),
+        (with_config(window=[-32, 128, 128]), "window"),
+        (with_config(window=[32, 128, 2**40]), "window"),
+        (with_config(voxel_size_range_um=[[0.2, 0.1, 0.1], [0.1, 0.1, 0.1]]), "low <= high"),
+        (with_config(voxel_size_range_um=[[0, 0.1, 0.1], [0.2, 0.1, 0.1]]), "voxel_size_range_um"),
+        (with_config(voxel_size_range_um=[[0.2, 0.1, 0.1], [0.2, 0.1, 101]]), "voxel_size_range_um"),
+        (with_config(simulation={"voxel_size_um": [0, 0.1, 0.1]}), "voxel_size_um"),
         ({"training": {"curve": {"loss": [[i, 0.0] for i in range(201)]}}}, "curve"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_what_cannot_be_connected_is_refused_with_the_remedy(ldm: Model, vq_ldm:
     coarser = encode(ldm, dataclasses.replace(stack, voxel_size_um=(0.22, 0.1, 0.1)))
     with pytest.raises(ShapeError, match="crop the stacks to one shape"):
         interpolate_steps(ldm, a, smaller)
-    with pytest.raises(ConfigError, match="resample a stack"):
+    with pytest.raises(ConfigError, match="choose stacks of one voxel size"):
         interpolate_steps(ldm, a, coarser)
     with pytest.raises(CheckpointError, match="belongs to model"):
         interpolate_steps(ldm, a, encode(vq_ldm, stack))
@@ -133,6 +134,35 @@ def test_what_cannot_be_connected_is_refused_with_the_remedy(ldm: Model, vq_ldm:
     stochastic = dataclasses.replace(ldm, config=ldm.config.model_copy(update={"diffusion": diffusion}))
     with pytest.raises(ConfigError, match="use ddim"):
         interpolate_steps(stochastic, 1, 2)
+
+
+def test_opposite_ends_are_refused_before_the_first_step(
+    ldm: Model, stack: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = encode(ldm, stack)
+    assert a.latent is not None
+    opposite = dataclasses.replace(a, latent=-a.latent)
+    with pytest.raises(ConfigError, match="opposite"):
+        interpolate_steps(ldm, a, opposite, [0.0, 0.5, 1.0], "slerp")
+    interpolate_steps(ldm, a, opposite, [0.0, 1.0], "slerp")
+    interpolate_steps(ldm, a, opposite, [0.5], "linear")
+
+    module = sys.modules["napari_vqldm.interpolate"]
+    draw = module.draw_start  # type: ignore[attr-defined]
+
+    def mirrored(model: Model, seed: int, index: int, given: Any) -> Any:
+        start = draw(model, 1, index, given)
+        return dataclasses.replace(start, noise=start.noise if seed == 1 else -start.noise)
+
+    monkeypatch.setattr(module, "draw_start", mirrored)
+    with pytest.raises(ConfigError, match="opposite"):
+        interpolate_steps(ldm, 1, 2, [0.5], "slerp")
+
+
+def test_seeds_beyond_64_bits_are_refused(ldm: Model) -> None:
+    for seed in (-1, 2**64):
+        with pytest.raises(ConfigError, match="seed"):
+            interpolate_steps(ldm, 1, seed)
 
 
 def test_steps_count_up_to_their_total_and_can_be_cancelled(model: Model, stack: Volume) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_vqldm.config import CameraConfig, SimulationConfig
+from napari_vqldm.config import CameraConfig, SimulationConfig, to_json, validate
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.simulate import tier
 from napari_vqldm.simulation import simulate, simulate_steps
@@ -59,6 +61,38 @@ def test_configurations_come_by_name_or_file(tmp_path: Path) -> None:
     for bad in ({"count": 0}, {"seed": -1}, {"start": -1}):
         with pytest.raises(ConfigError, match="or more"):
             simulate_steps(**bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"voxel_size_um": (0.0, 0.1, 0.1)},
+        {"voxel_size_um": (0.2, 0.1, 101.0)},
+        {"length_density_um_per_um3": (0.0, 0.5)},
+        {"persistence_length_um": (0.0, 0.0)},
+        {"mean_contour_length_um": (0.0, 20.0)},
+        {"photons": (0.0, 1.0)},
+        {"psf_width_factor": (0.0, 1.0)},
+    ],
+)
+def test_a_configuration_without_filaments_or_light_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        validate(SimulationConfig, bad)
+
+
+def test_scenes_of_absurd_size_are_refused_before_they_are_drawn() -> None:
+    with pytest.raises(ConfigError, match=r"shape \(8, 16, 16\) with voxel size \(100\.0, .* um of filament"):
+        simulate_steps(config=SimulationConfig(shape=(8, 16, 16), voxel_size_um=(100.0, 100.0, 100.0)))
+    with pytest.raises(ConfigError, match=r"voxel size \(0\.001, .* larger voxels"):
+        simulate_steps(config=SimulationConfig(voxel_size_um=(0.001, 0.001, 0.001)))
+    with pytest.raises(ConfigError, match="2\\*\\*64"):
+        simulate_steps(seed=2**64)
+
+
+def test_the_text_of_the_default_configuration_stays() -> None:
+    """Data sets are named after it."""
+    digest = hashlib.sha256(to_json(SimulationConfig()).encode()).hexdigest()
+    assert digest == "373f815b003480e98842a1b80cd3b7ec1ca23c80e292170cc3854b73c306ad44"
 
 
 def test_cancelling_stops_the_simulation() -> None:

@@ -9,6 +9,15 @@ from napari_vqldm.errors import ConfigError
 # One stream per purpose: a new draw in one of them leaves the others as they are.
 PARAMETERS, GEOMETRY, CAMERA = 0, 1, 2
 
+LARGEST_SEED = 2**64 - 1  # of the verbs: what a generator's state can tell apart
+
+
+def check_seed(*seeds: int) -> None:
+    """Refuse seeds that would be taken for others."""
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ConfigError(f"expected a seed from 0 to {LARGEST_SEED} (2**64 - 1), got {seed!s:.40}")
+
 
 def _sequence(seed: int, index: int, stream: int) -> np.random.SeedSequence:
     if seed < 0 or index < 0:

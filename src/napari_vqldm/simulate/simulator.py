@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,12 +12,16 @@ import torch
 from torch import Tensor
 
 from napari_vqldm.config import ORGANISATIONS, Float3, Int3, Organisation, SimulationConfig
+from napari_vqldm.errors import ConfigError
 from napari_vqldm.simulate.camera import camera_in_filament_units, render_camera
 from napari_vqldm.simulate.draws import CAMERA, GEOMETRY, PARAMETERS, generator_for, integer_seed, log_uniform, uniform
 from napari_vqldm.simulate.filaments import FloatArray, clip
 from napari_vqldm.simulate.optics import WIDTH_STEP, line_width_um, reach_um
 from napari_vqldm.simulate.render import Renderer
 from napari_vqldm.simulate.scenes import Surroundings, populate
+
+MAX_LENGTH_UM = 2e5  # of filament per volume, some 400 times that of a standard volume: seconds, not minutes
+MAX_PADDED_VOXELS = 2**30  # 4 GiB per copy of the grid; a standard volume has 2**21
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,24 @@ class SimulatedBatch:
     parameters: list[SampleParameters]
 
 
+def _check_size(config: SimulationConfig, margin: Int3) -> None:
+    """Refuse scenes that would take minutes to grow or more memory than a computer has, before either is tried."""
+    where = f"shape {config.shape} with voxel size {config.voxel_size_um} um"
+    padded = [n + 2 * m for n, m in zip(config.shape, margin, strict=True)]
+    if math.prod(padded) > MAX_PADDED_VOXELS:
+        raise ConfigError(
+            f"{where} is imaged on {' x '.join(map(str, padded))} voxels, with the reach of the microscope's light: "
+            f"expected at most {MAX_PADDED_VOXELS:.0e}: use larger voxels or a smaller shape"
+        )
+    volume = math.prod(n * size for n, size in zip(config.shape, config.voxel_size_um, strict=True))
+    length = config.length_density_um_per_um3[1] * volume * (1.0 + config.voxel_size_jitter) ** 3
+    if length > MAX_LENGTH_UM:
+        raise ConfigError(
+            f"{where} would hold up to {length:.2g} um of filament: expected at most {MAX_LENGTH_UM:.2g} um: "
+            "use smaller voxels (they are micrometres), a smaller shape or a lower length density"
+        )
+
+
 class Simulator:
     """Draws microtubule scenes from a distribution and images them.
 
@@ -108,6 +131,11 @@ class Simulator:
         Distribution of scenes, optics and camera.
     device : str or torch.device
         Where the images are made.
+
+    Raises
+    ------
+    ConfigError
+        If shape and voxel size ask for too many voxels or too much filament.
     """
 
     def __init__(self, config: SimulationConfig, device: str | torch.device = "cpu") -> None:
@@ -120,6 +148,7 @@ class Simulator:
             for reach, size in zip(reach_um(config.optics, largest), smallest_voxel, strict=True)
         )
         self.margin: Int3 = (z, y, x)
+        _check_size(config, self.margin)
         self._renderer = Renderer(config.shape, config.optics, self.margin, self.device)
 
     def draw_parameters(self, seed: int, index: int) -> SampleParameters:
