@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
@@ -25,9 +22,7 @@ def generate(
     steps: opt.Steps = None,
     sampler: opt.Sampler = None,
     condition: opt.Condition = None,
-    guidance: Annotated[
-        float, typer.Option("--guidance", min=0.0, help="Guidance scale; 1 is none.", rich_help_panel=opt.SAMPLING)
-    ] = 1.0,
+    guidance: opt.Guidance = 1.0,
     photons: opt.Photons = None,
     background: opt.Background = None,
     read_noise: opt.ReadNoise = None,

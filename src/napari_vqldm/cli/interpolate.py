@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = Path("interpolated")
 PATH = "Path"
+MAX_SEED_DIGITS = 200
 
 
 def interpolate(
@@ -41,6 +42,7 @@ def interpolate(
     steps: opt.Steps = None,
     sampler: opt.Sampler = None,
     condition: opt.Condition = None,
+    guidance: opt.Guidance = 1.0,
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
@@ -55,8 +57,10 @@ def interpolate(
     if (ends[0] is None) != (ends[1] is None):
         raise ConfigError(f"--a {a} --b {b}: one is a seed and one a file: give two files, or two seeds")
     from_seeds = ends[0] is not None
-    if not from_seeds and (steps is not None or sampler is not None or wanted):
-        raise ConfigError("--steps, --sampler and --condition are for seeds: encoded volumes are not sampled")
+    if not from_seeds and (steps is not None or sampler is not None or wanted or guidance != 1.0):
+        raise ConfigError(
+            "--steps, --sampler, --condition and --guidance are for seeds: encoded volumes are not sampled"
+        )
     ts = [float(t) for t in np.linspace(0.0, 1.0, frames)]
     names = (f"seed{a}", f"seed{b}") if from_seeds else (stem_of(Path(a)), stem_of(Path(b)))
     stems = [f"{names[0]}-to-{names[1]}-{index:03d}" for index in range(frames)]
@@ -72,7 +76,9 @@ def interpolate(
         seed if seed is not None else _latent(Path(word), loaded, reading, reporter)
         for seed, word in zip(ends, (a, b), strict=True)
     )
-    sampling: dict[str, Any] = {"steps": steps, "sampler": sampler, "condition": wanted or None} if from_seeds else {}
+    sampling: dict[str, Any] = {}
+    if from_seeds:
+        sampling = {"steps": steps, "sampler": sampler, "condition": wanted or None, "guidance_scale": guidance}
     request = interpolate_steps(loaded, start, end, ts, kind, not no_snap, **sampling)
     rows: list[tuple[Path, float]] = []
     for step in reporter.track(request, "interpolating"):
@@ -94,7 +100,11 @@ def interpolate(
 
 def _seed(word: str) -> int | None:
     """A plain number is a seed, unless a file has that name."""
-    return int(word) if word.isdecimal() and not Path(word).exists() else None
+    if not word.isdecimal():
+        return None
+    if len(word) > MAX_SEED_DIGITS:  # also longer than a file name may be
+        raise ConfigError(f"expected a seed from 0 to 2**64 - 1, got a number of {len(word)} digits")
+    return None if Path(word).exists() else int(word)
 
 
 def _latent(path: Path, model: Model, reading: dict[str, Any], reporter: Reporter) -> Latent:

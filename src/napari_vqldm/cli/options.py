@@ -80,6 +80,9 @@ Sampler = Annotated[
     str | None,
     typer.Option("--sampler", help="euler, heun, ddim or ddpm; by default the checkpoint's.", rich_help_panel=SAMPLING),
 ]
+Guidance = Annotated[
+    float, typer.Option("--guidance", min=0.0, help="Guidance scale; 1 is none.", rich_help_panel=SAMPLING)
+]
 Condition = Annotated[
     list[str] | None,
     typer.Option(
