@@ -6,15 +6,23 @@ stretched by the same ratio, so that detail finer than the new voxels is average
 
 from __future__ import annotations
 
+import math
+import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from napari_vqldm.errors import ShapeError
+from napari_vqldm.errors import ShapeError, VolumeError
 from napari_vqldm.volume import Float3, Int3, check_voxel_size
+
+# Float32 copies of the grid that live at once from resampling to the decoded stack: two in the last resampled axis, the
+# padded one; later the decoded one, its crop and the latent.
+BYTES_PER_VOXEL = 12
+_ALWAYS_FINE_BYTES = 2**28
 
 
 def target_voxel_size(voxel_size_um: Float3, low: Float3, high: Float3) -> Float3:
@@ -27,6 +35,41 @@ def resampled_shape(shape: Int3, source_um: Float3, target_um: Float3) -> Int3:
     """Return the grid (Z, Y, X), at least 2 per axis, that spans the extent of ``shape`` with ``target_um`` voxels."""
     z, y, x = (n if s == t else max(2, round(n * s / t)) for n, s, t in zip(shape, source_um, target_um, strict=True))
     return z, y, x
+
+
+def check_memory(shape: Int3, voxel_size_um: Float3) -> None:
+    """Refuse a grid (Z, Y, X) for coding that does not fit into the memory of this computer.
+
+    Raises
+    ------
+    VolumeError
+        If ``BYTES_PER_VOXEL`` times the grid is more than the free memory; where that is unknown nothing is refused.
+    """
+    needed = BYTES_PER_VOXEL * math.prod(shape)
+    if needed < _ALWAYS_FINE_BYTES:
+        return
+    free = _free_bytes()
+    if free is not None and needed > free:
+        size = " x ".join(f"{value:.4g}" for value in voxel_size_um)
+        raise VolumeError(
+            f"on the coded grid, {size} um as the model needs it, the stack has {' x '.join(map(str, shape))} voxels "
+            f"and takes about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free: check --voxel-size "
+            "Z Y X (micrometres), or crop the stack"
+        )
+
+
+def _free_bytes() -> int | None:
+    """Return the memory that programs may still take, or all of the computer's; None where neither is told."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return None
 
 
 def resample(data: npt.NDArray[Any], source_um: Float3, target_um: Float3) -> npt.NDArray[Any]:
@@ -52,12 +95,14 @@ def resample(data: npt.NDArray[Any], source_um: Float3, target_um: Float3) -> np
     ShapeError
         If ``data`` is not 3D.
     VolumeError
-        If a voxel size is absurd.
+        If a voxel size is absurd, or the grid does not fit into memory.
     """
     _check_3d(data)
     source, target = check_voxel_size(source_um), check_voxel_size(target_um)
     z, y, x = data.shape
-    return resample_to(data, resampled_shape((z, y, x), source, target))
+    shape = resampled_shape((z, y, x), source, target)
+    check_memory(shape, target)
+    return resample_to(data, shape)
 
 
 def resample_to(data: npt.NDArray[Any], shape: Int3) -> npt.NDArray[Any]:

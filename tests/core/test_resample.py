@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_vqldm.errors import ShapeError, VolumeError
-from napari_vqldm.resample import resample, resample_to, resampled_shape, target_voxel_size
+from napari_vqldm.resample import check_memory, resample, resample_to, resampled_shape, target_voxel_size
 
 
 def volume(shape=(12, 30, 26), seed=0, smooth=1.5):
@@ -72,3 +72,13 @@ def test_impossible_requests_are_refused():
         resample_to(np.zeros((4, 4, 4)), (2, 0, 2))
     with pytest.raises(VolumeError, match="--voxel-size"):
         resample(np.zeros((4, 4, 4)), (0.0, 1, 1), (1, 1, 1))
+
+
+def test_memory_that_is_unknown_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = (10**6, 10**6, 10**6)
+    monkeypatch.setattr("napari_vqldm.resample._free_bytes", lambda: None)
+    check_memory(huge, (0.2, 0.1, 0.1))
+    monkeypatch.setattr("napari_vqldm.resample._free_bytes", lambda: 2**30)
+    check_memory((64, 512, 512), (0.2, 0.1, 0.1))
+    with pytest.raises(VolumeError, match=r"0\.2 x 0\.1 x 0\.1 um.* 128 x 1024 x 1024 voxels .* 1\.5 GiB .* 1\.0 GiB"):
+        check_memory((128, 1024, 1024), (0.2, 0.1, 0.1))
