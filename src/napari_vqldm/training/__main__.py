@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -53,8 +54,14 @@ def _fail(message: str) -> int:
     return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the words in one line and leave with 2."""
+        self.exit(_fail(f"{message} ({self.prog} --help shows the options)"))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="napari-vqldm train",
         description="Train a model. The same command again resumes.",
         epilog=f"presets: {', '.join(preset_paths())}",
