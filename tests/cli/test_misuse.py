@@ -73,6 +73,11 @@ def test_absurd_voxel_sizes_are_refused(size: tuple[float, ...], command: Comman
     command("reconstruct", stack, "--model", ldm, "--voxel-size", *size).refused("voxel size")
 
 
+def test_a_stack_that_would_fill_the_memory_is_refused(command: Command, stack: Path, ldm: Path) -> None:
+    words = ["reconstruct", stack, "--model", ldm, "--voxel-size", 100, 100, 100]
+    command(*words).refused("0.25 x 0.3 x 0.3 um", "GiB", "check --voxel-size", "crop the stack")
+
+
 def test_wrong_models_are_refused(command: Command, stack: Path, ldm: Path, tmp_path: Path) -> None:
     command("generate", "--model", "no-such-model").refused("no-such-model", "expected")
     not_one = tmp_path / "text.safetensors"
@@ -84,6 +89,30 @@ def test_wrong_models_are_refused(command: Command, stack: Path, ldm: Path, tmp_
     command("info", short).refused("short.safetensors", "truncated")
     command("codebook", stack, "--model", ldm).refused("no codebook")
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (r"\"window\": [8, 16, 16]", r"\"window\": [0, 16, 16]"),
+        (r"\"window\": [8, 16, 16]", r"\"window\": [8, 16, 9999999999]"),
+        (r"\"scale\": [1.0, 1.0, 1.0]", r"\"scale\": [1.0, 1.0, 1e300]"),
+        (r"[0.25, 0.3, 0.3]]", r"[0.15, 0.3, 0.3]]"),
+    ],
+)
+def test_impossible_checkpoints_are_refused_by_every_verb(
+    old: str, new: str, command: Command, stack: Path, ldm: Path, tmp_path: Path
+) -> None:
+    data = ldm.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length]
+    assert header.count(old.encode()) == 1
+    header = header.replace(old.encode(), new.encode())
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+    for words in (["info", bad], ["generate", "--model", bad], ["reconstruct", stack, "--model", bad]):
+        options = [] if words[0] == "info" else ["--out", tmp_path / "out"]
+        command(*words, *options).refused("bad.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -113,10 +142,53 @@ def test_wrong_options_are_refused(
     assert not list(tmp_path.rglob("*.tif"))
 
 
+BEYOND = 2**64
+SCENES: dict[str, tuple[list[object], str, str]] = {
+    "voxels of no size": (["--voxel-size", 0, 0.1, 0.1], "", "voxel size"),
+    "negative voxels": (["--voxel-size", -1, 0.1, 0.1], "", "voxel size"),
+    "voxels of nanometres": (["--voxel-size", 0.001, 0.001, 0.001], "", "larger voxels"),
+    "voxels of 100 um": (
+        ["--voxel-size", 100, 100, 100, "--shape", 8, 16, 16],
+        "",
+        "(8, 16, 16) with voxel size (100",
+    ),
+    "one plane": (["--shape", 1, 16, 16], "", "at least 2 voxels"),
+    "a seed too large": (["--seed", BEYOND], "", "2**64 - 1"),
+    "negative photons": (["--photons", -3], "", "photons"),
+    "no such tier": (["--config", "heroic"], "", "unknown tier 'heroic'"),
+    "filaments of no length": ([], "mean_contour_length_um = [0, 0]", "mean_contour_length_um"),
+    "a density of zero": ([], "length_density_um_per_um3 = [0, 1]", "length_density_um_per_um3"),
+    "no stiffness": ([], "persistence_length_um = [0, 1]", "persistence_length_um"),
+    "no photons": ([], "photons = [0, 9]", "photons"),
+    "no light": ([], "psf_width_factor = [0, 0]", "psf_width_factor"),
+    "an unknown key": ([], "shap = 3", "shap"),
+}
+
+
+@pytest.mark.parametrize("case", SCENES)
+def test_impossible_scenes_are_refused(case: str, command: Command, tmp_path: Path) -> None:
+    words, toml, expected = SCENES[case]
+    if toml:
+        (tmp_path / "scene.toml").write_text(toml)
+        words = ["--config", tmp_path / "scene.toml"]
+    command("simulate", "--out", tmp_path / "out", *words).refused(expected)
+    assert not list(tmp_path.rglob("*.tif"))
+
+
+def test_seeds_that_would_be_taken_for_others_are_refused(command: Command, ldm: Path, tmp_path: Path) -> None:
+    out = ["--model", ldm, "--out", tmp_path / "out"]
+    command("generate", "--seed", BEYOND, *out).refused("2**64 - 1")
+    command("interpolate", "--a", 1, "--b", BEYOND, *out).refused("2**64 - 1")
+    command("interpolate", "--a", "9" * 5000, "--b", 1, *out).refused("2**64 - 1")
+    assert command("generate", "--seed", BEYOND - 1, *out).code == 0
+
+
 def test_usage_errors_name_the_help(command: Command) -> None:
     command("generate").refused("--model", "napari-vqldm generate --help")
     command("generat").refused("generate")
     command("--colour").refused("--colour")
+    command("train", "smoke-ldm").refused("--out", "napari-vqldm train --help")
+    command("train", "smoke-ldm", "--out", "run", "--stage", "poetry").refused("--stage")
 
 
 def test_nothing_is_overwritten_without_force(
@@ -186,6 +258,7 @@ def test_interpolation_refuses_ends_that_do_not_fit(
     command("interpolate", "--a", stack, "--b", other, *out).refused("crop the stacks to one shape")
     command("interpolate", "--a", stack, "--b", "3", *out).refused("two files, or two seeds")
     command("interpolate", "--a", stack, "--b", stack, "--steps", "3", *out).refused("--steps")
+    command("interpolate", "--a", stack, "--b", stack, "--guidance", "2", *out).refused("--guidance")
     command("interpolate", "--a", "1", "--b", "2", "--kind", "cubic", *out).refused("--kind")
 
 
