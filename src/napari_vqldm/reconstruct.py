@@ -28,7 +28,9 @@ from napari_vqldm.resample import resample, resample_to, target_voxel_size
 from napari_vqldm.tiles import Padding, pad_to_multiple
 from napari_vqldm.volume import Volume, check_voxel_size
 
-# Rounding of the input moves an encoder output by less: a code chosen by more than this cannot flip.
+# A code chosen by less than this, in raw latent units, is reported as a near tie: other rounding, as of the same stack
+# in other units, may choose the second best. No bound: how far rounding moves an encoder output depends on the weights
+# and on the offset of the input. The tests hold the bundled codebook to it.
 TIE_MARGIN = 1e-5
 
 
@@ -81,7 +83,8 @@ class Latent:
     intensity : IntensityScale
         Units of the stack against filament units.
     num_ties : int
-        Latent cells whose code was chosen by a margin below 1e-5: rounding may flip them. 0 for ``ldm``.
+        Latent cells whose code was chosen by a margin below 1e-5 over any code that differs: rounding may flip them.
+        0 for ``ldm``.
     name : str
         Of the stack.
     provenance : mapping

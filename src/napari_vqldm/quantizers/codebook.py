@@ -89,13 +89,19 @@ class CodebookQuantizer(Quantizer):
 
     @torch.no_grad()
     def margin(self, latent: Tensor) -> Tensor:
-        """Distance (not squared) to the second nearest code minus distance to the nearest, (B, D, H, W)."""
+        """Distance (not squared) to the second nearest code minus distance to the nearest, (B, D, H, W).
+
+        Identical codes count as one: which of them is chosen changes nothing. Infinite when no two codes differ.
+        """
         self._check(latent)
         vectors = rearrange(latent.float(), "b c d h w -> (b d h w) c")
         batch, _, depth, height, width = latent.shape
+        codes = torch.unique(self.codebook, dim=0).double()
+        if len(codes) < 2:
+            return torch.full((batch, depth, height, width), torch.inf, device=latent.device)
         gaps = []
         for chunk in vectors.split(CHUNK_ROWS):
-            two = torch.cdist(chunk.double(), self.codebook.double()).topk(2, dim=1, largest=False).values
+            two = torch.cdist(chunk.double(), codes).topk(2, dim=1, largest=False).values
             gaps.append(two[:, 1] - two[:, 0])
         return torch.cat(gaps).float().view(batch, depth, height, width)
 
