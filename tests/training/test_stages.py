@@ -130,6 +130,7 @@ def test_conditions_belong_to_the_volume_of_each_entry(finished: dict[str, Path]
 def test_the_checkpoint_tells_its_story(family: str, finished: dict[str, Path]) -> None:
     header = read_header(finished[family] / "checkpoint.safetensors")
     assert header.training.steps == {"autoencoder": 7, "denoiser": 7}
+    assert header.training.num_volumes == 6
     assert len(header.training.curve["autoencoder/loss"]) == 7
     assert header.training.curve["denoiser/held_out_loss"][-1][0] == 7
     assert header.card.name == "tiny" and "6 simulated volumes" in header.card.data

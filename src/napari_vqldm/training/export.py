@@ -45,6 +45,7 @@ def save_result(
         minutes={stage: round(record["seconds"] / 60, 2) for stage, record in done.items()},
         steps={stage: int(record["step"]) for stage, record in done.items()},
         curve={name: downsample_curve(points) for name, points in curve.items()},
+        num_volumes=0 if isinstance(config.data, FolderData) else config.data.num_volumes,
     )
     space.cpu()
     save_checkpoint(
