@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,13 +31,16 @@ from scores import (
     tracer_scores,
 )
 from standard64 import (
+    QUICK,
     Array,
     SimulatedSet,
     Standard,
+    bank_size,
     drawn_conditions,
     generated_volumes,
     load_standard,
     record,
+    sampling_precision,
     simulated_set,
     training_bank,
 )
@@ -56,6 +60,21 @@ from napari_vqldm.zoo import available, resolve
 
 DEFAULT_OUT = Path(__file__).parent / "results" / "bundled.json"
 DISPLAY_RANGE = (0.0, 1.5)  # filament units, the same for every picture
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How and on what one run computes.
+
+    ``queries``: volumes of each set, generated and held-out, that are searched for copies; None: all of them.
+    """
+
+    device: str
+    batch: int
+    bank: int | None
+    queries: int | None
+    quick: bool
+    pictures: Path | None
 
 
 class Clock:
@@ -111,9 +130,7 @@ def model_scores(
     standard: Standard,
     simulated: Scores,
     reference: SimulatedSet,
-    batch: int,
-    device: str,
-    pictures: Path | None,
+    effort: Effort,
     clock: Clock,
 ) -> Scores:
     """Everything about one model."""
@@ -133,6 +150,7 @@ def model_scores(
         "downsampling_factor": list(config.autoencoder.downsampling_factor),
         "sampler": config.diffusion.sampler,
         "steps": config.diffusion.steps,
+        "sampling_precision": sampling_precision(model),
     }
     rows = {
         "model": reconstructions(model, standard, reference.noisy, IntensityScale(0.0, 1.0)),
@@ -148,7 +166,7 @@ def model_scores(
         scores["code_usage"] = codebook_usage(model, noisy, clean).to_dict()
         clock.lap(f"{model.name} code usage")
     if model.denoiser is not None:
-        scores |= sample_scores(model, standard, reference, batch, device, pictures, clock)
+        scores |= sample_scores(model, standard, reference, effort, clock)
     scores["gates"] = model_gates(spec, simulated, scores)
     scores["passed"] = all(g["passed"] for g in scores["gates"].values())
     return scores
@@ -158,15 +176,13 @@ def sample_scores(
     model: Model,
     standard: Standard,
     reference: SimulatedSet,
-    batch: int,
-    device: str,
-    pictures: Path | None,
+    effort: Effort,
     clock: Clock,
 ) -> Scores:
     """Samples against simulated volumes, memorization, control of the length density."""
     part, control, scores = standard.spec["generated"], standard.spec["control"], {}
     conditions = drawn_conditions(standard, model, part["condition_seed"], part["count"])
-    volumes = generated_volumes(model, part["seed"], conditions, batch)
+    volumes = generated_volumes(model, part["seed"], conditions, effort.batch)
     samples = list(counted(volumes, part["count"], "samples"))
     clock.lap(f"{model.name} generate")
     recorded = record(standard, samples, part["camera_seed"])
@@ -174,19 +190,24 @@ def sample_scores(
     traces = trace_all(standard, recorded)
     scores["generated"] = set_scores(standard, recorded, reference.recorded, traces, spectrum)
     clock.lap(f"{model.name} compare")
-    if pictures is not None:
-        write_pictures(pictures, model.name, reference.recorded, recorded, clean=(reference.clean, samples))
+    if effort.pictures is not None:
+        write_pictures(effort.pictures, model.name, reference.recorded, recorded, clean=(reference.clean, samples))
     if model.config.simulation is not None:
-        count = standard.spec["bank"]["count"]
-        bank = counted(training_bank(model, count, device), count, "training volumes")
-        found = nearest_patches([*samples, *reference.clean], bank, device)
-        scores["memorization"] = memorization_scores(found, len(samples)) | {"training_volumes": count}
+        count = bank_size(model, effort.bank, effort.quick)
+        bank = counted(training_bank(model, count, effort.device), count, "training volumes")
+        copies, others = samples[: effort.queries], reference.clean[: effort.queries]
+        found = nearest_patches([*copies, *others], bank, effort.device)
+        scores["memorization"] = memorization_scores(found, len(copies)) | {
+            "training_volumes": count,
+            "generated_volumes": len(copies),
+            "held_out_volumes": len(others),
+        }
         clock.lap(f"{model.name} memorization")
     levels = [level for level in control["length_density_um_per_um3"] for _ in range(control["per_level"])]
     wanted = drawn_conditions(standard, model, control["condition_seed"], len(levels))
     if any("length_density_um_per_um3" in c for c in wanted):
         asked = [c | {"length_density_um_per_um3": level} for c, level in zip(wanted, levels, strict=True)]
-        volumes = generated_volumes(model, control["seed"], asked, batch)
+        volumes = generated_volumes(model, control["seed"], asked, effort.batch)
         answers = record(standard, list(counted(volumes, len(levels), "control")), control["camera_seed"])
         traced = [t.length_density_um_per_um3 for t in trace_all(standard, answers)]
         scores["control"] = control_scores(levels, traced)
@@ -228,7 +249,8 @@ def summary(result: dict[str, Any]) -> list[str]:
     for model in result["models"]:
         for name, g in model["gates"].items():
             verdict = "pass" if g["passed"] else "FAIL"
-            lines.append(f"{model['name']:>8}  {verdict}  {name} {g['value']:.4g} {g['rule']} {g['limit']:.4g}")
+            parts = "".join(f"; {what} {value:.4g}" for what, value in g.get("parts", {}).items())
+            lines.append(f"{model['name']:>8}  {verdict}  {name} {g['value']:.4g} {g['rule']} {g['limit']:.4g}{parts}")
     return lines
 
 
@@ -237,7 +259,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="bundled name or checkpoint file")
     parser.add_argument("--out", type=Path, help=f"result file; default {DEFAULT_OUT}, with --quick none")
     parser.add_argument("--count", type=int, help="volumes per set, default 64")
-    parser.add_argument("--bank", type=int, help="training volumes to search for copies, default 1500")
+    parser.add_argument("--generated", type=int, help="samples of each model, default as --count")
+    parser.add_argument("--per-level", type=int, help="samples per level of the control test, default 8")
+    parser.add_argument("--bank", type=int, help="volumes that the models were trained on, if they do not record it")
+    parser.add_argument(
+        "--quick-memorization", type=int, metavar="N", help="search N generated and N held-out volumes, not all"
+    )
     parser.add_argument("--quick", action="store_true", help="small sets: shows that everything runs, proves nothing")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write contact sheets")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -255,12 +282,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     batch = options.batch or (1 if options.device == "cpu" else 16)
     try:
         models = [load_checkpoint(resolve(name), options.device) for name in names]
-        standard = load_standard(options.count, options.bank, options.quick)
+        for model in models:
+            if model.denoiser is not None and model.config.simulation is not None:
+                bank_size(model, options.bank, options.quick)  # refused now, not after half an hour
+        standard = load_standard(options.count, options.generated, options.per_level, options.quick)
         simulated, reference = simulated_scores(standard, clock)
-        scored = [
-            model_scores(m, standard, simulated, reference, batch, options.device, options.pictures, clock)
-            for m in models
-        ]
+        queries = options.quick_memorization or (QUICK["memorization"] if options.quick else None)
+        effort = Effort(options.device, batch, options.bank, queries, options.quick, options.pictures)
+        scored = [model_scores(m, standard, simulated, reference, effort, clock) for m in models]
     except VqldmError as error:
         print(error, file=sys.stderr)
         return 2

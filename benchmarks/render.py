@@ -1,4 +1,7 @@
-"""Write docs/bundled.md from results of ``bundled.py``: ``python benchmarks/render.py [RESULT ...] [--out FILE]``."""
+"""Write docs/bundled.md from results of ``bundled.py``: ``python benchmarks/render.py [RESULT ...] [--out FILE]``.
+
+The result of ``real_stacks.py`` becomes a section of its own, where there is one.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from render_real import real_stacks_section
+from tables import number, table
+
 ROOT = Path(__file__).parent
 DEFAULT_RESULT = ROOT / "results" / "bundled.json"
+REAL_STACKS_RESULT = ROOT / "results" / "real_stacks.json"
 DEFAULT_PAGE = ROOT.parent / "docs" / "bundled.md"
 
 FIDELITY_NAMES = {
@@ -46,20 +53,7 @@ GATE_NAMES = {
 }
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown table; the first column is text, the others are numbers."""
-    rule = ["---", *("---:" for _ in head[1:])]
-    return ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)] + [""]
-
-
-def number(value: Any) -> str:
-    """A value, or a value with its interval, to three or four digits."""
-    if isinstance(value, dict):
-        return f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def render(results: Sequence[dict[str, Any]]) -> str:
+def render(results: Sequence[dict[str, Any]], real_stacks: dict[str, Any] | None = None) -> str:
     """The page as markdown. The simulated rows come from the first result; all must share one specification."""
     first, models = results[0], [m for r in results for m in r["models"]]
     if any(r["spec"] != first["spec"] for r in results):
@@ -72,9 +66,9 @@ def render(results: Sequence[dict[str, Any]]) -> str:
     if quick:
         lines += ["**A trial run on few volumes: these numbers prove nothing.**", ""]
     lines += [
-        f"{count} simulated volumes of the {spec['tier']} tier that no model was trained on, and {count} samples per"
-        " model. Brackets are 95 % bootstrap intervals over volumes. Everything here is simulated: it says nothing"
-        " about a real microscope.",
+        f"{count} simulated volumes of the {spec['tier']} tier that no model was trained on, and "
+        f"{spec['generated']['count']} samples per model. Brackets are 95 % bootstrap intervals over volumes. Simulated"
+        " volumes say nothing about a real microscope.",
         "",
         "## Models",
         "",
@@ -87,13 +81,17 @@ def render(results: Sequence[dict[str, Any]]) -> str:
         ("latent channels", "latent_channels"),
         ("downsampling (z, y, x)", "downsampling_factor"),
         ("training steps", "training_steps"),
-        ("training minutes", "training_minutes"),
+        ("minutes spent", "training_minutes"),
         ("trained on", "training_device"),
         ("sampler", "sampler"),
         ("sampling steps", "steps"),
+        ("sampled and scored in", "sampling_precision"),
         ("weights SHA-256", "weights_sha256"),
     ]
-    lines += table(["", *names], [[title, *(_fact(m[key]) for m in models)] for title, key in facts])
+    rows = [[title, *(_fact(m[key]) for m in models)] for title, key in facts]
+    predicted = ["minutes predicted", *(_predicted(spec, m["preset"]) for m in models)]
+    rows.insert([title for title, _ in facts].index("minutes spent"), predicted)
+    lines += table(["", *names], rows)
     lines += [
         "## Verdicts",
         "",
@@ -107,7 +105,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
             [
                 [
                     GATE_NAMES.get(name, name),
-                    number(g["value"]),
+                    _value(g),
                     f"{g['rule']} {number(g['limit'])}",
                     "yes" if g["passed"] else "**no**",
                 ]
@@ -115,6 +113,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
             ],
         )
     lines += _fidelity(simulated, models) + _sets(spec, simulated, models, names) + _rest(simulated, models)
+    lines += real_stacks_section(real_stacks) if real_stacks is not None else []
     lines += ["## How it ran", ""]
     for result in results:
         where = result["environment"]
@@ -124,6 +123,18 @@ def render(results: Sequence[dict[str, Any]]) -> str:
             f"{sum(result['seconds'].values()):.0f} s, {where['created']}, Python {where['python']}, {versions}."
         ]
     return "\n".join([*lines, ""])
+
+
+def _predicted(spec: dict[str, Any], preset: str) -> str:
+    """Minutes that the recipe was planned for, all stages together."""
+    planned = spec.get("predicted_minutes", {})
+    return f"{planned[preset]} ({planned['device']}, all stages)" if preset in planned else "none"
+
+
+def _value(verdict: dict[str, Any]) -> str:
+    """The number that is judged, and those of which it is the lowest."""
+    parts = ", ".join(f"{what} {number(value)}" for what, value in verdict.get("parts", {}).items())
+    return number(verdict["value"]) + (f" ({parts})" if parts else "")
 
 
 def _fact(value: Any) -> str:
@@ -192,11 +203,20 @@ def _rest(simulated: dict[str, Any], models: Sequence[dict[str, Any]]) -> list[s
             "",
         ]
         lines += table(
-            ["", "training volumes", "generated", "held-out simulated", "highest, generated", "highest, held-out"],
+            [
+                "",
+                "training volumes",
+                "volumes compared",
+                "generated",
+                "held-out simulated",
+                "highest, generated",
+                "highest, held-out",
+            ],
             [
                 [
                     m["name"],
                     str(m["memorization"]["training_volumes"]),
+                    f"{m['memorization']['generated_volumes']} and {m['memorization']['held_out_volumes']}",
                     *(
                         number({"value": p["mean"], **p})
                         for p in (m["memorization"]["generated"], m["memorization"]["held_out"])
@@ -252,9 +272,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", nargs="*", type=Path, default=[DEFAULT_RESULT])
     parser.add_argument("--out", type=Path, default=DEFAULT_PAGE)
+    parser.add_argument(
+        "--real-stacks", type=Path, help=f"default {REAL_STACKS_RESULT.name} beside the results, if any"
+    )
     options = parser.parse_args(arguments)
+    real_path = options.real_stacks or (REAL_STACKS_RESULT if REAL_STACKS_RESULT.is_file() else None)
+    real_stacks = None if real_path is None else json.loads(real_path.read_text(encoding="utf-8"))
     results = [json.loads(path.read_text(encoding="utf-8")) for path in options.results or [DEFAULT_RESULT]]
-    options.out.write_text(render(results), encoding="utf-8")
+    options.out.write_text(render(results, real_stacks), encoding="utf-8")
     return 0
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from napari_vqldm.simulate import SampleParameters, Simulator, camera_in_filamen
 
 Array = npt.NDArray[np.float32]
 SPEC_FILE = Path(__file__).parent / "data" / "standard64.json"
-QUICK = {"count": 8, "sigma": 4, "per_level": 1, "bank": 24}
+QUICK = {"count": 8, "sigma": 4, "per_level": 1, "bank": 24, "memorization": 8}
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,24 @@ class SimulatedSet:
     true_lengths_um: list[npt.NDArray[np.float64]]  # pieces of center line inside each volume
 
 
-def load_standard(count: int | None = None, bank: int | None = None, quick: bool = False) -> Standard:
-    """Read the parameters; ``count``, ``bank`` and ``quick`` make the sets smaller for a trial run."""
+def load_standard(
+    count: int | None = None, generated: int | None = None, per_level: int | None = None, quick: bool = False
+) -> Standard:
+    """Read the parameters; the options and ``quick`` make the sets smaller for a trial run."""
     spec = json.loads(SPEC_FILE.read_text(encoding="utf-8"))
     if quick:
-        count, bank = count or QUICK["count"], bank or QUICK["bank"]
-        spec["sigma"]["count"], spec["control"]["per_level"] = QUICK["sigma"], QUICK["per_level"]
+        count, per_level = count or QUICK["count"], per_level or QUICK["per_level"]
+        spec["sigma"]["count"] = QUICK["sigma"]
     for name in ("reference", "second", "generated"):
         spec[name]["count"] = count or spec[name]["count"]
-    if bank:
-        spec["bank"]["count"] = bank
+    spec["generated"]["count"] = generated or spec["generated"]["count"]
+    spec["control"]["per_level"] = per_level or spec["control"]["per_level"]
     return Standard(spec, tier(spec["tier"]), validate(CameraConfig, spec["camera"], str(SPEC_FILE)))
+
+
+def sampling_precision(model: Model) -> Literal["fp32", "bf16"]:
+    """Return what the model is scored with: bf16 where its card asks for it, else fp32, the default of `generate`."""
+    return "bf16" if model.header.card.scorecard.get("sampling_precision") == "bf16" else "fp32"
 
 
 def record(standard: Standard, clean: Sequence[Array], camera_seed: int) -> list[Array]:
@@ -112,7 +119,7 @@ def generated_volumes(
 
     As `napari_vqldm.generate`, volume i with its own conditions, but several volumes at once.
     """
-    sampling = plan_sampling(model, None, None, None, 1.0, None, "fp32")
+    sampling = plan_sampling(model, None, None, None, 1.0, None, sampling_precision(model))
     for first in range(0, len(conditions), batch):
         indices = range(first, min(first + batch, len(conditions)))
         starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
@@ -123,8 +130,35 @@ def generated_volumes(
             yield decode_start(model, latent, start, sampling, {}, f"sample-{start.index}").data
 
 
+def bank_size(model: Model, wanted: int | None, quick: bool) -> int:
+    """Return how many volumes the model was trained on: all of them are searched for copies, and no others.
+
+    Raises
+    ------
+    ConfigError
+        If ``wanted`` contradicts the checkpoint (fewer are allowed for a trial run), or neither says the number.
+    """
+    known = model.header.training.num_volumes
+    if quick:
+        wanted = wanted or min(QUICK["bank"], known or QUICK["bank"])
+    if not known and not wanted:
+        raise ConfigError(
+            f"model {model.name} does not record how many volumes it was trained on: give --bank N, the num_volumes of "
+            "its training configuration"
+        )
+    if known and wanted and (wanted > known or (wanted < known and not quick)):
+        raise ConfigError(
+            f"model {model.name} was trained on {known} volumes, got --bank {wanted}: leave out --bank, "
+            "so that exactly the training volumes are searched"
+        )
+    return wanted or known
+
+
 def training_bank(model: Model, count: int, device: str) -> Iterator[Array]:
-    """Simulate the volumes that the model was trained on again: its configuration, its training seed."""
+    """Simulate the first ``count`` volumes that the model was trained on again: its configuration, its training seed.
+
+    See `bank_size` for ``count``.
+    """
     if model.config.simulation is None:
         raise ConfigError(
             f"model {model.name} was not trained on simulated volumes: its training set cannot be made again"

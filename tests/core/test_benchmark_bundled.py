@@ -5,13 +5,19 @@ import importlib
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
+from napari_vqldm.card import TrainingSummary
 from napari_vqldm.checkpoint import save_checkpoint
 from napari_vqldm.config import AutoencoderConfig, DenoiserConfig, DiffusionConfig, ModelConfig, QuantizerConfig
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.files import read_volume
+from napari_vqldm.files.samples import sample_path
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.denoiser import Denoiser
@@ -55,12 +61,14 @@ SIMULATED = {
 GOOD = {
     "name": "ldm", "family": "ldm", "preset": "ldm", "parameters": 9_000_000, "file_mib": 18.0, "latent_channels": 4,
     "downsampling_factor": [2, 4, 4], "training_steps": {"denoiser": 10}, "training_minutes": {},
-    "training_device": "cpu", "sampler": "euler", "steps": 30, "weights_sha256": "0" * 64,
+    "training_device": "cpu", "sampler": "euler", "steps": 30, "sampling_precision": "fp32",
+    "weights_sha256": "0" * 64,
     "fidelity": {"model": row(36.0), "model_estimated_intensity": row(35.9)},
     "generated": scored_set(0.33, 3.5, 0.5, 0.05, 0.85),
     "memorization": {
         "generated": {"mean": 0.51, "low": 0.5, "high": 0.52, "max": 0.7},
-        "held_out": {"mean": 0.5, "low": 0.49, "high": 0.51, "max": 0.7}, "training_volumes": 1500,
+        "held_out": {"mean": 0.5, "low": 0.49, "high": 0.51, "max": 0.7}, "training_volumes": 800,
+        "generated_volumes": 24, "held_out_volumes": 24,
     },
     "control": {"levels": [0.1, 0.5], "traced_mean": [0.1, 0.4], "spearman_volumes": 0.9, "spearman_levels": 1.0},
 }  # fmt: skip
@@ -90,6 +98,10 @@ def test_a_good_model_passes_every_gate(load):
     "changes, gates",
     [
         ({"fidelity__model": row(35.4)}, {"psnr_above_gaussian_db"}),
+        ({"fidelity__model_estimated_intensity": row(35.4)}, {"psnr_above_gaussian_db"}),
+        ({"fidelity__model_estimated_intensity": row(math.nan)}, {"psnr_above_gaussian_db"}),
+        ({"family": "vq-ldm", "fidelity__model_estimated_intensity": row(32.9)}, {"psnr_above_pooled_db"}),
+        ({"family": "vq-ldm", "downsampling_factor": [2, 4, 2]}, {"latent_voxel_per_2_4_4"}),
         ({"latent_channels": 9}, {"latent_channels"}),
         ({"downsampling_factor": [1, 4, 4]}, {"latent_voxel_per_2_4_4"}),
         ({"parameters": 16_000_001}, {"parameters"}),
@@ -141,6 +153,9 @@ def test_the_page_shows_every_gate_and_says_when_it_proves_nothing(load):
     page = render.render([result])
     assert all(render.GATE_NAMES[name] in page for name in model["gates"])
     assert "prove nothing" in page
+    assert "1.9 (intensity known 2, estimated 1.9)" in page
+    assert "| minutes predicted | 120 (CPU, 2 threads, all stages) |" in page
+    assert "24 and 24" in page
     assert "prove nothing" not in render.render([result | {"quick": False}])
     with pytest.raises(SystemExit, match="one specification"):
         render.render([result, result | {"spec": {}}])
@@ -188,6 +203,69 @@ def test_both_families_run_from_checkpoint_to_page(load, tmp_path, capsys):
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 4
     assert load("render").main([str(out), "--out", str(page)]) == 0
     assert "Code usage" in page.read_text()
+
+
+def trained_on(number):
+    return SimpleNamespace(name="model", header=SimpleNamespace(training=TrainingSummary(num_volumes=number)))
+
+
+def test_exactly_the_training_volumes_are_searched(load):
+    bank_size = load("standard64").bank_size
+    assert bank_size(trained_on(800), None, False) == bank_size(trained_on(800), 800, False) == 800
+    assert bank_size(trained_on(0), 700, False) == 700
+    for quick in (False, True):
+        with pytest.raises(ConfigError, match="trained on 800 volumes, got --bank 801"):
+            bank_size(trained_on(800), 801, quick)
+    with pytest.raises(ConfigError, match="got --bank 799"):
+        bank_size(trained_on(800), 799, False)
+    with pytest.raises(ConfigError, match=r"does not record.*--bank N"):
+        bank_size(trained_on(0), None, False)
+    assert bank_size(trained_on(800), None, True) == 24 and bank_size(trained_on(5), None, True) == 5
+
+
+def test_real_stacks_become_a_section_without_any_path(load):
+    rows = {"reconstruction": 0.95, "identity-resample": 0.99, "gaussian": 0.97, "pooled": 0.8}
+    stack = {
+        "stack": "spindle", "model": "vq-ldm", "grid": [40, 100, 100], "voxel_size_um": [0.5, 0.225, 0.225],
+        "dtype": "uint16", "correlation": rows, "gated": True, "passed": True, "same_bits": True, "same_geometry": True,
+        "latent_bytes": 4321, "near_ties": 0, "cells": 5000, "seconds": 1.25,
+    }  # fmt: skip
+    poor = stack | {"stack": "other", "passed": False, "same_bits": False, "near_ties": None}
+    result = {
+        "minimum_correlation": 0.9,
+        "stacks": [stack, poor],
+        "refused": [{"stack": "neuron", "exit_code": 2, "message": "neuron.tif: give --voxel-size Z Y X"}],
+    }
+    lines = load("render_real").real_stacks_section(result)
+    table = [line for line in lines if line.startswith("| spindle") or line.startswith("| other")]
+    assert len(table) == 4
+    assert "0.9500 | 0.9900 | 0.9700 | 0.8000 | >= 0.9: yes" in table[0] and "**no**" in table[1]
+    assert "4321 | 0 of 5000 | yes | yes | 1.2" in table[2] and "no codes | **no**" in table[3]
+    assert any("exit code 2" in line and "--voxel-size" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_real_stacks_run_through_both_families(load, tmp_path, monkeypatch, capsys):
+    real = load("real_stacks")
+    sample = sample_path("spindle_morph_volume00")
+    tifffile.imwrite(tmp_path / "bare.tif", read_volume(sample).data[:8, :40, :40])  # states no voxel size
+    (tmp_path / "whole.tif").write_bytes(sample.read_bytes())
+    stacks = (real.RealStack("whole", True), real.RealStack("bare", False, (0.4, 0.2, 0.2)))
+    monkeypatch.setattr(real, "STACKS", stacks)
+    models = [word for f in ("ldm", "vq-ldm") for word in ("--model", str(tiny_checkpoint(tmp_path, f)))]
+    assert real.main([str(tmp_path), *models, "--out", str(tmp_path / "real.json")]) == 1  # untrained networks
+    text = (tmp_path / "real.json").read_text()
+    result = json.loads(text)
+    assert str(tmp_path) not in text
+    assert [(s["stack"], s["model"]) for s in result["stacks"]] == [
+        (n, f) for f in ("ldm", "vq-ldm") for n in ("whole", "bare")
+    ]
+    assert all(s["same_bits"] and s["same_geometry"] and s["latent_bytes"] > 0 for s in result["stacks"])
+    assert result["stacks"][3]["voxel_size_um"] == [0.4, 0.2, 0.2]
+    (refused,) = result["refused"]
+    assert refused["exit_code"] == 2 and "--voxel-size" in refused["message"]
+    assert real.main([str(tmp_path / "empty"), *models, "--out", str(tmp_path / "no.json")]) == 2
+    assert "expected whole.tif" in capsys.readouterr().err
 
 
 def test_a_wrong_request_is_one_line_and_exit_code_two(load, tmp_path, capsys):
