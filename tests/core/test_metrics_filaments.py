@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from skimage.morphology import skeletonize
 
 from napari_vqldm.config import CameraConfig
 from napari_vqldm.errors import ShapeError, VolumeError
@@ -191,6 +192,21 @@ def test_an_l_shaped_skeleton_has_no_junction_and_a_loop_is_one_branch():
     loop[1, 1:7, 1:7] = True
     loop[1, 2:6, 2:6] = False
     assert len(skeleton_branches(loop, (1, 1, 1))) == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # of another package
+def test_branches_of_a_random_network_agree_with_skan():
+    """Between the chords and the voxel staircase of an independent analysis of the same skeleton."""
+    skan = pytest.importorskip("skan", reason="skan is not installed: pip install '.[metrics]'")
+    ends = np.random.default_rng(4).uniform(0.05, 0.95, (8, 2, 3)) * np.multiply(SHAPE, VOXEL)
+    ends[..., 0] = 3.2  # in one plane they cross
+    skeleton = skeletonize(tubes(*ends) > 0.4)
+    table = skan.summarize(skan.Skeleton(skeleton, spacing=VOXEL), separator="-")
+    ours = sum(branch.length_um for branch in skeleton_branches(skeleton, VOXEL))
+    chords = table["euclidean-distance"].sum()
+    assert len(table) > 12
+    assert ours == pytest.approx(chords, rel=0.04)  # straight from junction to junction
+    assert ours < table["branch-distance"].sum()
 
 
 def test_wrong_input_is_refused():
