@@ -1,10 +1,11 @@
-"""The documentation is executed: Python blocks run, command lines are parsed by the program that they call."""
+"""The documentation is executed: Python blocks and commands of the guides run, other commands are parsed."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import typer
 
 from napari_vqldm.cli.app import app
+from napari_vqldm.files.samples import sample_path
 from napari_vqldm.training.config import parse_train_config
+from napari_vqldm.zoo import NAMES, available
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -101,6 +106,72 @@ def test_command_lines_parse(words: list[str]) -> None:
             f"{words[0]}: not a command that this test can check; mark the block as not run"
         )
         parse(words[1:])
+
+
+def stand_ins(folder: Path) -> None:
+    """Bundled stacks under the names that the quickstart gives to the files of its reader."""
+    stack = sample_path("spindle_morph_volume00")
+    (folder / "stacks").mkdir()
+    shutil.copy(stack, folder / "cell.tif")
+    shutil.copy(stack, folder / "other.tif")
+    shutil.copy(sample_path("spindle3d_multidna2"), folder / "stacks" / "first.tif")
+    frames = np.broadcast_to(tifffile.imread(stack)[8:24, None, 18:82, 18:82], (4, 16, 2, 64, 64))
+    names = {"axes": "TZCYX", "Channel": {"Name": ["DNA", "tubulin"]}}  # and no voxel size
+    tifffile.imwrite(folder / "movie.tif", frames, ome=True, metadata=names)
+
+
+def run_commands(page: Path, folder: Path) -> str:
+    """Run the commands of a page in ``folder``, one script that stops at the first failure; return what it printed."""
+    lines = [
+        f"# {block.where}\n{block.code}"
+        for block in BLOCKS
+        if block.page == page and block.language == "bash" and block.is_run and not block.code.startswith("make ")
+    ]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euxc", "\n".join(lines)],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=550,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def test_the_commands_of_the_quickstart_run(tmp_path: Path) -> None:
+    if missing := sorted(set(NAMES) - set(available())):
+        pytest.skip(f"the bundled weights of {', '.join(missing)} are not in this tree")
+    stand_ins(tmp_path)
+    run_commands(ROOT / "docs/quickstart.md", tmp_path)
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"cell.safetensors", "cell-again.ome.tif"} <= made
+    assert {name.split("/")[0] for name in made if "/" in name} == {
+        "generated",
+        "asters",
+        "reconstructed",
+        "path",
+        "stacks",
+    }
+    assert len([name for name in made if name.startswith("generated/")]) == 8
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_training_guide_run(tmp_path: Path) -> None:
+    """The smoke training and what follows it; ``training`` is the clone's."""
+    (tmp_path / "training").symlink_to(ROOT / "training")
+    run_commands(ROOT / "docs/training.md", tmp_path)
+    assert (tmp_path / "runs/smoke/checkpoint.safetensors").is_file()
+    assert len(list((tmp_path / "generated").iterdir())) == 2
+    assert not (tmp_path / "runs/vq").exists()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = set(re.findall(r"[\w./-]+\.md", navigation))
+    assert listed - {"bundled.md"} <= pages <= listed  # bundled.md: tools/docs_hooks.py
 
 
 def parse(words: list[str]) -> None:
