@@ -61,7 +61,7 @@ def test_codes_are_cached_in_full_precision() -> None:
                 "model__denoiser__attention": [False] * 3,
                 "model__denoiser__strides": [[2, 2, 2]] * 2,
             },
-            "not a multiple of 4",
+            "not a multiple of (4, 4, 4)",
         ),
         ({"model__simulation__shape": [8, 16, 8]}, "smaller than model.window"),
         ({"data__gain_range": [2.0, 1.0]}, "low <= high"),
@@ -151,3 +151,30 @@ def test_every_key_belongs_to_the_first_stage_that_reads_it() -> None:
 
 def test_differing_keys_are_dotted() -> None:
     assert differing_keys({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "e": 1}) == {"a.c", "d", "e"}
+
+
+def test_anisotropic_denoisers_need_only_their_own_multiple(tiny: SimpleNamespace) -> None:
+    config = tiny.config(
+        model__window=[8, 16, 24],
+        model__denoiser__channels=[8, 16, 16],
+        model__denoiser__blocks=[1, 1, 1],
+        model__denoiser__attention=[False] * 3,
+        model__denoiser__strides=[[2, 2, 2], [2, 2, 1]],
+        denoiser__crop=[4, 4, 2],
+    )
+    assert config.latent_shape == (4, 4, 6)
+
+
+def test_a_run_killed_in_its_first_write_starts_again(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    config = tiny.config()
+    folder = RunFolder(tmp_path / "run", tmp_path / "run" / "cache")
+    folder.path.mkdir()
+    (folder.path / ".config.json.0a1b2c.part").write_text('{"half', encoding="utf-8")
+    open_run(folder, config, None, ["autoencoder"], False)
+    assert folder.config.exists()
+    other = RunFolder(tmp_path / "thesis", tmp_path / "cache")
+    other.path.mkdir()
+    (other.path / ".notes.part").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no run folder"):
+        open_run(other, config, None, ["autoencoder"], False)
+    assert (other.path / ".notes.part").read_text(encoding="utf-8") == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -148,13 +149,18 @@ class TrainConfig(Config):
             raise ValueError(f"data.gain_range: expected low <= high, got {self.data.gain_range}")
         _check_crop("autoencoder.crop", self.autoencoder.crop, factor, model.window)
         if model.denoiser is not None:
-            steps = 2 ** (len(model.denoiser.channels) - 1)
+            strides = model.denoiser.strides
+            multiple = (
+                math.prod(stride[0] for stride in strides),
+                math.prod(stride[1] for stride in strides),
+                math.prod(stride[2] for stride in strides),
+            )
             latent = self.latent_shape
-            if any(n % steps for n in latent):
+            if any(n % m for n, m in zip(latent, multiple, strict=True)):
                 raise ValueError(
-                    f"model.window: its latent {latent} is not a multiple of {steps}, which the denoiser needs"
+                    f"model.window: its latent {latent} is not a multiple of {multiple}, which the denoiser needs"
                 )
-            _check_crop("denoiser.crop", self.denoiser.crop, (steps,) * 3, latent)
+            _check_crop("denoiser.crop", self.denoiser.crop, multiple, latent)
         return self
 
     @property

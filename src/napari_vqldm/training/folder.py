@@ -133,6 +133,11 @@ class RunFolder:
         keep_metrics(self.metrics, lambda line: line["stage"] in STAGES[:first])
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a folder with this file alone is a run that was killed before its configuration was written."""
+    return path.name == "cache" or path.match(".config.json.*.part")
+
+
 def open_run(
     folder: RunFolder, config: TrainConfig, source: Path | None, stages: Sequence[StageName], fresh: bool
 ) -> None:
@@ -147,7 +152,7 @@ def open_run(
         raise ConfigError(f"{folder.path}: is a file, expected a run folder: give another --out")
     new = config.model_dump(mode="json")
     old = _with_defaults(read_json(folder.config))
-    if old is None and folder.path.exists() and any(path.name != "cache" for path in folder.path.iterdir()):
+    if old is None and folder.path.exists() and not all(_is_ours(path) for path in folder.path.iterdir()):
         raise ConfigError(f"{folder.path}: exists, is not empty and is no run folder: give another --out")
     if old is not None:
         changed = sorted(differing_keys(old, new))
