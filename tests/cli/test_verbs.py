@@ -131,11 +131,21 @@ def test_reconstruct_a_folder_skips_and_continues(
     states = {Path(entry["file"]).name: entry["status"] for entry in done.json["files"]}
     assert states == {"bad.tif": "failed", "good0.tif": "skipped", "good1.tif": "skipped", "good2.tif": "done"}
     assert (out / f"good0-{ldm.stem}.ome.tif").stat().st_mtime_ns == before
-    assert len(list(out.iterdir())) == 3
+    record = out / f"report-{ldm.stem}.json"
+    assert len(list(out.iterdir())) == 4
+    assert record in out.iterdir()
+    written = json.loads(record.read_text())
+    assert {Path(entry["file"]).name: entry["status"] for entry in written["files"]} == states
+    # What was measured when an output was made stays on record when it is skipped.
+    kept = {Path(entry["file"]).name for entry in written["files"] if "correlation" in entry}
+    assert kept == {"good0.tif", "good1.tif", "good2.tif"}
     table = command("reconstruct", folder, "--model", ldm, "--out", out, "--force")
     assert table.code == 2
     assert "3 done, 0 skipped, 1 failed" in table.out
     assert "bad.tif" in table.out
+    record.write_text("my own words")
+    command("reconstruct", folder, "--model", ldm, "--out", out).refused(record.name, "--force")
+    assert record.read_text() == "my own words"
 
 
 def test_files_that_differ_in_their_ending_alone_do_not_collide(
@@ -147,7 +157,7 @@ def test_files_that_differ_in_their_ending_alone_do_not_collide(
     np.save(folder / "a.npy", read_volume(folder / "a.tif").data)
     words = ["reconstruct", folder, "--model", ldm, "--out", tmp_path / "out", "--voxel-size", 0.2, 0.1, 0.1, "--json"]
     assert command(*words).json["done"] == 2
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert len(list((tmp_path / "out").glob("*.ome.tif"))) == 2
 
 
 def test_decode_of_encode_is_reconstruct_through_a_file_and_a_new_process(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time as clock
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_vqldm.cli import options as opt
-from napari_vqldm.cli.console import Reporter
+from napari_vqldm.cli.console import Reporter, to_json_text
 from napari_vqldm.cli.memory import is_out_of_memory
 from napari_vqldm.cli.targets import folder_target, make_folder, stem_of, volume_targets
-from napari_vqldm.errors import VqldmError
+from napari_vqldm.errors import FileError, VqldmError
 
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
 
+VERB = "reconstruct"
 DEFAULT_OUT = Path("reconstructed")
 
 
@@ -36,6 +38,7 @@ def reconstruct(
     """Reconstruct volumes: same grid, units and voxel size as the input.
 
     A folder is worked through to its end: unreadable files are reported, existing outputs are skipped without --force.
+    What is reported is also written to report-MODEL.json beside the outputs.
     """
     reporter = Reporter(as_json)
     reading: dict[str, Any] = {"channel": channel, "time": time, "voxel_size_um": voxel_size}
@@ -48,8 +51,12 @@ def reconstruct(
         folder = folder_target(out)
         make_folder(folder)
         targets = [folder / f"{stem}-{model_stem(model)}.ome.tif" for stem in _stems(files)]
+        record = folder / f"report-{model_stem(model)}.json"
+        before = earlier_report(record, force)
         report = _batch(files, targets, load_model(model, device, reporter), reading, force, reporter)
+        _write_report(record, report, before)
         _show_batch(report, reporter)
+        reporter.note(f"report: {record}")
         if any(entry["status"] == "failed" for entry in report):
             raise typer.Exit(2)
         return
@@ -133,10 +140,47 @@ def _batch(
     return report
 
 
+def earlier_report(path: Path, force: bool) -> dict[str, dict[str, Any]]:
+    """Return what an earlier run over the folder reported, by name of output; empty where there was none.
+
+    Raises
+    ------
+    FileError
+        If ``path`` exists, is no report of ours and ``force`` is not set.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["verb"] == VERB:
+            return {Path(entry["output"]).name: entry for entry in found["files"] if "correlation" in entry}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    if not force:
+        raise FileError(f"{path}: exists already and is no report of this program: move it away or pass --force")
+    return {}
+
+
+def _write_report(path: Path, report: Sequence[dict[str, Any]], before: dict[str, dict[str, Any]]) -> None:
+    """Write the report of a folder; of skipped files it keeps what was found when their outputs were made."""
+    from napari_vqldm.files import atomic_path
+
+    files = [
+        {**before.get(entry["output"].name, {}), **entry} if entry["status"] == "skipped" else entry for entry in report
+    ]
+    with atomic_path(path, True) as temporary:
+        text = to_json_text({"verb": VERB, **_counts(report), "files": files})
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _counts(report: Sequence[dict[str, Any]]) -> dict[str, int]:
+    return {status: sum(e["status"] == status for e in report) for status in ("done", "skipped", "failed")}
+
+
 def _show_one(entry: dict[str, Any], reporter: Reporter) -> None:
     from napari_vqldm.cli.baselines import ROWS
 
-    reporter.result({"verb": "reconstruct", **entry})
+    reporter.result({"verb": VERB, **entry})
     rows: list[tuple[str, object]] = [
         ("output", entry["output"]),
         ("grid (Z, Y, X)", entry["shape"]),
@@ -169,12 +213,12 @@ def _show_batch(report: Sequence[dict[str, Any]], reporter: Reporter) -> None:
         found = entry.get("correlation", {})
         numbers = [f"{found[name]:.4f}" if name in found else None for name in COLUMNS]
         rows.append((entry["file"].name, entry["status"], *numbers, entry.get("reason", entry.get("output"))))
-    counts = {status: sum(e["status"] == status for e in report) for status in ("done", "skipped", "failed")}
+    counts = _counts(report)
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
     reporter.table(f"{summary}; correlation to the input", ("file", "status", *COLUMNS, "output or reason"), rows)
     if reporter.as_json and counts["failed"]:
         reporter.note(summary)
-    reporter.result({"verb": "reconstruct", **counts, "files": list(report)})
+    reporter.result({"verb": VERB, **counts, "files": list(report)})
 
 
 COLUMNS = ("reconstruction", "identity-resample", "gaussian", "pooled")
