@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_vqldm.checkpoint import Model
@@ -85,6 +85,7 @@ def two_vectors(seed: int) -> tuple[Any, Any]:
     return a, b
 
 
+@settings(deadline=None)
 @given(ends=st.integers(0, 2**31).map(two_vectors), t=st.floats(0.01, 0.99))
 def test_slerp_turns_the_direction_evenly_and_the_norm_linearly(ends: tuple[Any, Any], t: float) -> None:
     a, b = (torch.from_numpy(end) for end in ends)
