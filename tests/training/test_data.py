@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 
 from napari_vqldm.card import read_header
 from napari_vqldm.config import SimulationConfig
+from napari_vqldm.errors import ConfigError
 from napari_vqldm.files import write_volume
 from napari_vqldm.simulate import Simulator
 from napari_vqldm.training.bank import HELD_OUT_START, VolumeBank, build_bank
@@ -161,6 +163,17 @@ def test_stacks_come_to_one_voxel_size_and_unit(stack_folder: Path, tmp_path: Pa
     assert [stacks.volume(i).shape for i in range(3)] == [(8, 32, 64), (8, 32, 64), (16, 64, 128)]
     for i in range(3):
         assert abs(float(np.median(stacks.volume(i)))) < 0.2
+
+
+def test_a_run_does_not_go_on_with_other_stacks(stack_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stacks"
+    shutil.copytree(stack_folder, folder)
+    config = FolderData(kind="folder", folder=str(folder))
+    first = stack_set(tmp_path / "cache", config, (8, 16, 16), 0)
+    assert stack_set(tmp_path / "cache", config, (8, 16, 16), 0) == first
+    (folder / "s1.tif").unlink()
+    with pytest.raises(ConfigError, match="not those with which this run began"):
+        stack_set(tmp_path / "cache", config, (8, 16, 16), 0)
 
 
 def test_training_crops_come_from_training_stacks_only(stack_folder: Path, tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ class RunFolder:
         if first == 0:
             shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
             # Other volumes may be wanted now.
-            (self.path / "cache" / "bank.json").unlink(missing_ok=True)
+            for name in ("bank.json", "stacks.json"):
+                (self.path / "cache" / name).unlink(missing_ok=True)
         if first <= STAGES.index("latents"):
             shutil.rmtree(self.latents, ignore_errors=True)
             self.autoencoder_checkpoint.unlink(missing_ok=True)

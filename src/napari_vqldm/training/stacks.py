@@ -79,12 +79,33 @@ def stack_files(config: FolderData) -> list[Path]:
 
 
 def stack_set(cache: Path, config: FolderData, minimum: Int3, seed: int) -> StackSet:
-    """Return the place of the prepared stacks; its name changes with the files, the configuration and the seed."""
+    """Return the place of the prepared stacks; its name changes with the files, the configuration and the seed.
+
+    Raises
+    ------
+    ConfigError
+        If the run in this cache began with other files: going on would mix held-out stacks into training.
+    """
     digest = hashlib.sha256(f"{config.model_dump_json()} {minimum} {seed}".encode())
     for path in stack_files(config):
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode())
-    return StackSet(cache / f"stacks-{digest.hexdigest()[:12]}")
+        paths = [path]
+        if config.clean_folder is not None:
+            paths.append(Path(config.clean_folder).expanduser() / path.name)
+        for file in paths:
+            status = file.stat() if file.exists() else None
+            size, changed = (status.st_size, status.st_mtime_ns) if status else (0, 0)
+            digest.update(f"{file.name} {size} {changed}".encode())
+    name = f"stacks-{digest.hexdigest()[:12]}"
+    record = cache / "stacks.json"
+    known = read_json(record)
+    if known is None:
+        write_json(record, {"folder": name})
+    elif known["folder"] != name:
+        raise ConfigError(
+            f"data.folder: the stacks in {config.folder} are not those with which this run began: restore them, "
+            "give another --out, or start again with --fresh"
+        )
+    return StackSet(cache / name)
 
 
 def split_by_stack(names: list[str], held_out_fraction: float, seed: int) -> list[str]:
