@@ -77,7 +77,8 @@ def encode_with_margin(model: Model, volume: Volume) -> tuple[Latent, npt.NDArra
             yield step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_vqldm.reconstruct.encode_volume", spy)
+        # Not by its dotted name: `napari_vqldm.reconstruct` is the function as well.
+        patch.setattr(sys.modules[encode.__module__], "encode_volume", spy)
         latent = encode(model, volume)
     (result,) = results
     return latent, None if result.margin is None else result.margin[0].numpy()
