@@ -140,6 +140,7 @@ def run_commands(page: Path, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow  # samples ten volumes with the bundled models: minutes on a busy CPU
 def test_the_commands_of_the_quickstart_run(tmp_path: Path) -> None:
     if missing := sorted(set(NAMES) - set(available())):
         pytest.skip(f"the bundled weights of {', '.join(missing)} are not in this tree")
@@ -154,7 +155,7 @@ def test_the_commands_of_the_quickstart_run(tmp_path: Path) -> None:
         "path",
         "stacks",
     }
-    assert len([name for name in made if name.startswith("generated/")]) == 8
+    assert len([name for name in made if name.startswith("generated/")]) == 4
 
 
 @pytest.mark.slow
