@@ -124,6 +124,19 @@ def test_bundled_models_follow_the_units_of_real_stacks(name: str, sample: str) 
     volume = read_volume(sample_path(sample))
     latent, num_flipped = check_units(zoo.load(name), volume, 211.0, -1300.0)
     assert num_flipped <= 1e-4 * np.prod(latent.grid)
+
+
+# Most of this stack is exactly zero, and the first weights have two codes nearly equally far from what that encodes to:
+# 67 of 139,968 cells. Strict, so that weights that do better must come with this mark removed.
+TIED = pytest.mark.xfail(reason="the first bundled vq-ldm has 0.05 % near ties here, 0.01 % are wanted", strict=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sample", ["spindle3d_multidna2", pytest.param("spindle_morph_volume00", marks=TIED)])
+def test_bundled_codes_are_seldom_tied(sample: str) -> None:
+    if "vq-ldm" not in zoo.available():
+        pytest.skip("no bundled weights in this installation")
+    latent = encode(zoo.load("vq-ldm"), read_volume(sample_path(sample)))
     assert latent.num_ties <= 1e-4 * np.prod(latent.grid)
 
 
