@@ -150,6 +150,7 @@ def model_scores(
         "downsampling_factor": list(config.autoencoder.downsampling_factor),
         "sampler": config.diffusion.sampler,
         "steps": config.diffusion.steps,
+        "guidance_scale": config.diffusion.guidance_scale,
         "sampling_precision": sampling_precision(model),
     }
     rows = {

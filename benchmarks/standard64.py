@@ -115,11 +115,11 @@ def drawn_conditions(standard: Standard, model: Model, seed: int, count: int) ->
 def generated_volumes(
     model: Model, seed: int, conditions: Sequence[dict[str, float | str]], batch: int
 ) -> Iterator[Array]:
-    """Sample one noise-free volume per entry of ``conditions`` with the checkpoint's own sampler and steps.
+    """Sample one noise-free volume per entry of ``conditions`` with the checkpoint's own sampler, steps and guidance.
 
     As `napari_vqldm.generate`, volume i with its own conditions, but several volumes at once.
     """
-    sampling = plan_sampling(model, None, None, None, 1.0, None, sampling_precision(model))
+    sampling = plan_sampling(model, None, None, None, None, None, sampling_precision(model))
     for first in range(0, len(conditions), batch):
         indices = range(first, min(first + batch, len(conditions)))
         starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]

@@ -226,8 +226,10 @@ class DiffusionConfig(Config):
     beta_end: Positive = 0.0195
     schedule: Literal["linear_beta", "scaled_linear_beta"] = "scaled_linear_beta"
     time_sampling: Literal["uniform", "logit_normal"] = "logit_normal"
+    time_shift: Annotated[float, Field(ge=1.0, le=100.0)] = 1.0  # flow: more training times and steps near the noise
     steps: PositiveInt = 30  # default number of inference steps
     sampler: Literal["euler", "heun", "ddim", "ddpm"] = "euler"
+    guidance_scale: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0  # default of `generate`; 1 is none
     requantize: bool = True  # vq-ldm: nearest codes once more before decoding
 
     @model_validator(mode="after")
@@ -237,6 +239,8 @@ class DiffusionConfig(Config):
                 f"sampler {self.sampler!r} does not fit objective {self.objective!r}: "
                 "flow uses euler or heun, epsilon uses ddim or ddpm"
             )
+        if self.objective == "epsilon" and self.time_shift != 1.0:
+            raise ValueError("time_shift is for objective 'flow': epsilon's times follow from its schedule of betas")
         return self
 
 

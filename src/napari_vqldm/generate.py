@@ -97,7 +97,7 @@ def generate(
     steps: int | None = None,
     sampler: str | None = None,
     condition: Mapping[str, float | str] | None = None,
-    guidance_scale: float = 1.0,
+    guidance_scale: float | None = None,
     camera: CameraConfig | None = None,
     batch: int | None = None,
     start: int = 0,
@@ -121,8 +121,8 @@ def generate(
         Number of steps and ``euler``, ``heun`` (flow), ``ddim``, ``ddpm`` (epsilon). None: the checkpoint's.
     condition : mapping, optional
         Name to value; see `allowed_conditions`. The others are drawn per volume from the training distribution.
-    guidance_scale : float
-        1 is no guidance.
+    guidance_scale : float, optional
+        1 is no guidance. None: the checkpoint's.
     camera : CameraConfig, optional
         Record the volumes with it: camera counts. None: the noise-free expectation, 1 = peak of one filament.
     batch : int, optional
@@ -162,7 +162,7 @@ def generate_steps(
     steps: int | None = None,
     sampler: str | None = None,
     condition: Mapping[str, float | str] | None = None,
-    guidance_scale: float = 1.0,
+    guidance_scale: float | None = None,
     camera: CameraConfig | None = None,
     batch: int | None = None,
     start: int = 0,
@@ -191,7 +191,7 @@ def plan_sampling(
     shape: Int3 | None,
     steps: int | None,
     sampler: str | None,
-    guidance_scale: float,
+    guidance_scale: float | None,
     camera: CameraConfig | None,
     precision: Precision,
 ) -> Sampling:
@@ -204,6 +204,7 @@ def plan_sampling(
             f"expected a shape from (2, 2, 2) to the trained window {window}, got {tuple(shape)}: "
             "generate several volumes instead of a larger one"
         )
+    guidance_scale = config.diffusion.guidance_scale if guidance_scale is None else guidance_scale
     if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
         raise ConfigError(f"expected a guidance_scale of 0 or more, got {guidance_scale}")
     if camera is not None and config.target == "input":

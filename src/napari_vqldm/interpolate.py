@@ -119,7 +119,7 @@ def interpolate_steps(
     steps: int | None = None,
     sampler: str | None = None,
     condition: Mapping[str, float | str] | None = None,
-    guidance_scale: float = 1.0,
+    guidance_scale: float | None = None,
     precision: Precision = "fp32",
 ) -> Iterator[InterpolationStep]:
     """Stepwise twin of `interpolate`: one step per tile or denoising step; close it to cancel.

@@ -40,6 +40,32 @@ def test_training_times_are_in_range_and_seeded(process):
     assert abs(draw[0].mean() - 0.5) < 0.05
 
 
+def test_a_time_shift_moves_training_times_and_steps_toward_the_noise_and_keeps_the_ends():
+    plain, shifted = FLOW, make_process(DiffusionConfig(time_shift=4.0))
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    assert torch.equal(plain.shift(t), t)
+    assert torch.allclose(shifted.shift(t)[[0, 5, 10]], torch.tensor([0.0, 0.8, 1.0], dtype=torch.float64))
+    # on the logit axis the shift is an addition of log 4 (arXiv:2403.03206, Eq. 23)
+    times = [process.sample_times(20_000, torch.Generator().manual_seed(0)) for process in (plain, shifted)]
+    assert torch.allclose(times[1].logit() - times[0].logit(), torch.tensor(4.0).log(), atol=2e-3)
+    noise = torch.zeros(1, 1, 2, 2, 2)
+    visited = [step.t for step in run_sampler("euler", lambda x, t: x, shifted, noise, 10)]
+    assert visited == pytest.approx(shifted.shift(t).flip(0)[1:].tolist())
+
+
+@pytest.mark.parametrize(("sampler", "steps", "tolerance"), [("euler", 1000, 0.02), ("heun", 100, 0.005)])
+def test_shifted_flow_samplers_carry_noise_to_the_same_gaussian(sampler, steps, tolerance):
+    shifted = make_process(DiffusionConfig(time_shift=4.0))
+    noise = torch.randn(4, 1, 16, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    *_, last = run_sampler(sampler, gaussian_velocity(3.0, 0.5), shifted, noise, steps)
+    assert (last.latent - (3.0 + 0.5 * noise)).abs().max() < 0.5 * 5 * tolerance
+
+
+def test_epsilon_refuses_a_time_shift():
+    with pytest.raises(ValueError, match="time_shift"):
+        DiffusionConfig(objective="epsilon", sampler="ddim", time_shift=2.0)
+
+
 def gaussian_velocity(mean: float, sd: float):
     """Exact flow velocity when the data are N(mean, sd^2): E[eps - x_0 | x_t]."""
 

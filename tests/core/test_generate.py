@@ -77,6 +77,17 @@ def test_conditions_and_guidance_reach_the_denoiser(ldm: Model) -> None:
     assert np.abs(few.data - guided.data).max() > 1e-4
 
 
+def test_the_checkpoint_chooses_the_guidance_that_nobody_asked_for(ldm: Model) -> None:
+    config = ldm.config.model_copy(
+        update={"diffusion": ldm.config.diffusion.model_copy(update={"guidance_scale": 3.0})}
+    )
+    chosen = dataclasses.replace(ldm, config=config)
+    request = {"seed": 3, "steps": 2}
+    assert np.array_equal(generate(chosen, **request)[0].data, generate(ldm, **request, guidance_scale=3.0)[0].data)
+    assert np.array_equal(generate(chosen, **request, guidance_scale=1.0)[0].data, generate(ldm, **request)[0].data)
+    assert generate(chosen, **request)[0].provenance["request"]["guidance_scale"] == 3.0
+
+
 def test_drawn_conditions_follow_the_training_distribution(ldm: Model) -> None:
     assert ldm.config.simulation is not None
     drawn = [draw_conditions(ldm.config, 11, i).values for i in range(200)]

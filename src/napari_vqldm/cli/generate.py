@@ -22,7 +22,7 @@ def generate(
     steps: opt.Steps = None,
     sampler: opt.Sampler = None,
     condition: opt.Condition = None,
-    guidance: opt.Guidance = 1.0,
+    guidance: opt.Guidance = None,
     photons: opt.Photons = None,
     background: opt.Background = None,
     read_noise: opt.ReadNoise = None,

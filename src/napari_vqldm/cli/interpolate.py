@@ -42,7 +42,7 @@ def interpolate(
     steps: opt.Steps = None,
     sampler: opt.Sampler = None,
     condition: opt.Condition = None,
-    guidance: opt.Guidance = 1.0,
+    guidance: opt.Guidance = None,
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
@@ -57,7 +57,7 @@ def interpolate(
     if (ends[0] is None) != (ends[1] is None):
         raise ConfigError(f"--a {a} --b {b}: one is a seed and one a file: give two files, or two seeds")
     from_seeds = ends[0] is not None
-    if not from_seeds and (steps is not None or sampler is not None or wanted or guidance != 1.0):
+    if not from_seeds and (steps is not None or sampler is not None or wanted or guidance is not None):
         raise ConfigError(
             "--steps, --sampler, --condition and --guidance are for seeds: encoded volumes are not sampled"
         )

@@ -81,7 +81,8 @@ Sampler = Annotated[
     typer.Option("--sampler", help="euler, heun, ddim or ddpm; by default the checkpoint's.", rich_help_panel=SAMPLING),
 ]
 Guidance = Annotated[
-    float, typer.Option("--guidance", min=0.0, help="Guidance scale; 1 is none.", rich_help_panel=SAMPLING)
+    float | None,
+    typer.Option("--guidance", min=0.0, help="1 is none; by default the checkpoint's.", rich_help_panel=SAMPLING),
 ]
 Condition = Annotated[
     list[str] | None,

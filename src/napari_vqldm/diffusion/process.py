@@ -43,11 +43,20 @@ class FlowProcess(Process):
     def __init__(self, config: DiffusionConfig) -> None:
         self.config = config
 
+    def shift(self, t: Tensor) -> Tensor:
+        """Move times toward the noise, ends stay: s t / (1 + (s - 1) t) (Esser et al. 2024, arXiv:2403.03206, Eq. 23).
+
+        Filaments fill a small part of the latent with large amplitudes, so that they are decided upon at times near 1;
+        near 0 there is only the posterior's own noise left to predict. Training times and sampling steps both move.
+        """
+        s = self.config.time_shift
+        return s * t / (1 + (s - 1) * t)
+
     def sample_times(self, count: int, generator: torch.Generator) -> Tensor:
-        """Uniform, or logit-normal(0, 1) (Esser et al. 2024, arXiv:2403.03206, Eq. 19)."""
+        """Uniform, or logit-normal(0, 1) (arXiv:2403.03206, Eq. 19), then shifted."""
         if self.config.time_sampling == "logit_normal":
-            return torch.sigmoid(torch.randn(count, generator=generator))
-        return torch.rand(count, generator=generator)
+            return self.shift(torch.sigmoid(torch.randn(count, generator=generator)))
+        return self.shift(torch.rand(count, generator=generator))
 
     def noisy(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """(1 - t) x_0 + t eps."""

@@ -37,10 +37,9 @@ P = TypeVar("P", bound=Process)
 def sample_euler(
     denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None
 ) -> Iterator[SampleStep]:
-    """Euler steps along the flow from t = 1 to 0 on an even grid."""
-    _require(process, FlowProcess, "euler")
+    """Euler steps along the flow from t = 1 to 0 on an even grid, shifted as the process says."""
+    times = _flow_times(_require(process, FlowProcess, "euler"), steps)
     x = noise
-    times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64).tolist()
     for i, (t, following) in enumerate(pairwise(times)):
         now = _times(x, t)
         v = denoise(x, now)
@@ -56,9 +55,8 @@ def sample_heun(
 
     Two evaluations a step, one in the last.
     """
-    _require(process, FlowProcess, "heun")
+    times = _flow_times(_require(process, FlowProcess, "heun"), steps)
     x = noise
-    times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64).tolist()
     for i, (t, following) in enumerate(pairwise(times)):
         now = _times(x, t)
         v = denoise(x, now)
@@ -148,6 +146,12 @@ def run_sampler(
     if not 1 <= steps <= highest:
         raise ConfigError(f"expected 1 to {highest} steps, got {steps}")
     return SAMPLERS[name](denoise, process, noise, steps, draw)
+
+
+def _flow_times(process: FlowProcess, steps: int) -> list[float]:
+    """Times from 1 to 0, both included."""
+    times: list[float] = process.shift(torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)).tolist()
+    return times
 
 
 def _step_numbers(process: EpsilonProcess, steps: int) -> list[int]:
