@@ -88,6 +88,17 @@ def test_only_training_needs_its_extra() -> None:
     assert probe(modules, blocked=optional)["failed"] == {}
 
 
+def test_training_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['lightning_fabric'] = None; from napari_vqldm.training.__main__ import main; "
+        f"sys.exit(main(['smoke-ldm', '--out', {str(tmp_path / 'run')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: training needs lightning-fabric: pip install 'napari-vqldm[train]'"]
+    assert not (tmp_path / "run").exists()
+
+
 def test_public_names_are_lazy_and_exist() -> None:
     wanted = ("load", "generate", "reconstruct", "encode", "decode", "interpolate", "simulate", "Volume")
     assert set(wanted) <= set(dir(napari_vqldm))

@@ -216,3 +216,35 @@ def test_two_processes_equal_one_with_twice_the_batch(
     assert one is not None and two is not None
     for name, tensor in one.part("model").items():
         torch.testing.assert_close(two.part("model")[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the second process by /proc")
+def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path, bank_cache: Path, tiny: SimpleNamespace) -> None:
+    run = tmp_path / "run"
+    values = tiny.values(
+        devices=2,
+        device="cpu",
+        autoencoder__steps=100_000,
+        autoencoder__save_every=100_000,
+        autoencoder__check_every=100_000,
+    )
+    toml = tiny.write_toml(tmp_path / "tiny.toml", values)
+    command = [sys.executable, "-m", "napari_vqldm.training", str(toml), "--out", str(run), "--cache", str(bank_cache)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        deadline = time.monotonic() + 300
+        while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_bytes().splitlines()) < 5:
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        second = [pid for pid in children if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes()]
+        os.kill(int(second[0]), signal.SIGTERM)
+        try:
+            _, said = first.communicate(timeout=120)
+        finally:
+            first.kill()
+    assert first.returncode == 0, said
+    assert "run the same command again to resume" in said
+    state = load_state(run / "state/autoencoder.safetensors")
+    assert state is not None and state.record["step"] >= 5

@@ -50,11 +50,12 @@ def simulate(
     distribution = _configuration(config, shape, voxel_size)
     folder = folder_target(out)
     stems = [f"simulated-seed{seed}-{index:03d}" for index in range(start, start + count)]
-    check_targets([folder / f"{stem}{ending}" for stem in stems for ending in ENDINGS], force=force)
 
     from napari_vqldm.simulation import simulate_steps
 
     steps = simulate_steps(count, seed, distribution, camera, True, start, opt.pick_device(device))
+    # After the request was checked: a refused one leaves no empty folder behind.
+    check_targets([folder / f"{stem}{ending}" for stem in stems for ending in ENDINGS], force=force)
     volumes = []
     for step, stem in zip(reporter.track(steps, "simulating"), stems, strict=True):
         volumes.append(_write(step.result, folder / stem, force))

@@ -45,6 +45,20 @@ class Run:
         first = self.fabric.global_rank * batch_size
         return range(first, first + batch_size)
 
+    def highest(self, number: int) -> int:
+        """Return the highest ``number`` of all processes, so that they decide alike."""
+        if self.fabric.world_size == 1:
+            return number
+        reduced = self.fabric.all_reduce(torch.tensor(number, device=self.device), reduce_op="max")
+        return int(reduced)  # type: ignore[arg-type]
+
+    def check_stop(self) -> None:
+        """Stop if a signal reached any process: one that left alone would leave the others waiting for it."""
+        number = self.highest(self.stop.signal_number or 0)
+        if number:  # else nothing is written: a signal that came while the processes agreed must not be lost
+            self.stop.signal_number = number
+            self.stop.check()
+
 
 class TrainableStage(Protocol[B]):
     """What the loop needs to know about a network in training."""
@@ -170,7 +184,7 @@ class _Loop(Generic[B]):
                     )
                     if self.step % config.save_every == 0 or self.step == config.steps:
                         self._save()
-                    run.stop.check()
+                    run.check_stop()
             except Interrupted:
                 self._save()
                 raise
@@ -205,7 +219,7 @@ class _Loop(Generic[B]):
         numbers: dict[str, float] = {}
         if self.step % config.log_every == 0 or self.step == 1 or last:
             numbers = {name: float(value.detach()) for name, value in terms.items() if value.ndim == 0}
-            if not all(math.isfinite(value) for value in numbers.values()):
+            if self.context.highest(not all(math.isfinite(value) for value in numbers.values())):
                 raise TrainingError(
                     f"stage {stage.name!r}: the loss is no number at step {self.step} ({numbers}): lower "
                     "learning_rate or use precision = '32-true', then start again with --fresh"
