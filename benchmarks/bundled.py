@@ -40,7 +40,6 @@ from standard64 import (
     generated_volumes,
     load_standard,
     record,
-    sampling_precision,
     simulated_set,
     training_bank,
 )
@@ -48,6 +47,7 @@ from standard64 import (
 from napari_vqldm import __version__
 from napari_vqldm.checkpoint import Model, load_checkpoint
 from napari_vqldm.codebook import codebook_usage
+from napari_vqldm.coding import Precision
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.intensity import IntensityScale
@@ -67,6 +67,7 @@ class Effort:
     """How and on what one run computes.
 
     ``queries``: volumes of each set, generated and held-out, that are searched for copies; None: all of them.
+    ``precision``: of sampling; reconstructions are always made in fp32.
     """
 
     device: str
@@ -75,6 +76,7 @@ class Effort:
     queries: int | None
     quick: bool
     pictures: Path | None
+    precision: Precision
 
 
 class Clock:
@@ -151,7 +153,7 @@ def model_scores(
         "sampler": config.diffusion.sampler,
         "steps": config.diffusion.steps,
         "guidance_scale": config.diffusion.guidance_scale,
-        "sampling_precision": sampling_precision(model),
+        "sampling_precision": effort.precision,
     }
     rows = {
         "model": reconstructions(model, standard, reference.noisy, IntensityScale(0.0, 1.0)),
@@ -183,7 +185,7 @@ def sample_scores(
     """Samples against simulated volumes, memorization, control of the length density."""
     part, control, scores = standard.spec["generated"], standard.spec["control"], {}
     conditions = drawn_conditions(standard, model, part["condition_seed"], part["count"])
-    volumes = generated_volumes(model, part["seed"], conditions, effort.batch)
+    volumes = generated_volumes(model, part["seed"], conditions, effort.batch, effort.precision)
     samples = list(counted(volumes, part["count"], "samples"))
     clock.lap(f"{model.name} generate")
     recorded = record(standard, samples, part["camera_seed"])
@@ -208,7 +210,7 @@ def sample_scores(
     wanted = drawn_conditions(standard, model, control["condition_seed"], len(levels))
     if any("length_density_um_per_um3" in c for c in wanted):
         asked = [c | {"length_density_um_per_um3": level} for c, level in zip(wanted, levels, strict=True)]
-        volumes = generated_volumes(model, control["seed"], asked, effort.batch)
+        volumes = generated_volumes(model, control["seed"], asked, effort.batch, effort.precision)
         answers = record(standard, list(counted(volumes, len(levels), "control")), control["camera_seed"])
         traced = [t.length_density_um_per_um3 for t in trace_all(standard, answers)]
         scores["control"] = control_scores(levels, traced)
@@ -270,6 +272,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write contact sheets")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, help="samples at once; default 1 on the CPU, 16 elsewhere")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of sampling; default fp32")
     return parser.parse_args(arguments)
 
 
@@ -289,7 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         standard = load_standard(options.count, options.generated, options.per_level, options.quick)
         simulated, reference = simulated_scores(standard, clock)
         queries = options.quick_memorization or (QUICK["memorization"] if options.quick else None)
-        effort = Effort(options.device, batch, options.bank, queries, options.quick, options.pictures)
+        effort = Effort(
+            options.device, batch, options.bank, queries, options.quick, options.pictures, options.precision
+        )
         scored = [model_scores(m, standard, simulated, reference, effort, clock) for m in models]
     except VqldmError as error:
         print(error, file=sys.stderr)

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from napari_vqldm.checkpoint import Model
+from napari_vqldm.coding import Precision
 from napari_vqldm.conditions import check_conditions
 from napari_vqldm.config import CameraConfig, Float3, SimulationConfig, validate
 from napari_vqldm.errors import ConfigError
@@ -64,11 +65,6 @@ def load_standard(
     return Standard(spec, tier(spec["tier"]), validate(CameraConfig, spec["camera"], str(SPEC_FILE)))
 
 
-def sampling_precision(model: Model) -> Literal["fp32", "bf16"]:
-    """Return what the model is scored with: bf16 where its card asks for it, else fp32, the default of `generate`."""
-    return "bf16" if model.header.card.scorecard.get("sampling_precision") == "bf16" else "fp32"
-
-
 def record(standard: Standard, clean: Sequence[Array], camera_seed: int) -> list[Array]:
     """Record noise-free volumes with the fixed camera, back in filament units."""
     recorded = []
@@ -113,13 +109,13 @@ def drawn_conditions(standard: Standard, model: Model, seed: int, count: int) ->
 
 
 def generated_volumes(
-    model: Model, seed: int, conditions: Sequence[dict[str, float | str]], batch: int
+    model: Model, seed: int, conditions: Sequence[dict[str, float | str]], batch: int, precision: Precision
 ) -> Iterator[Array]:
     """Sample one noise-free volume per entry of ``conditions`` with the checkpoint's own sampler, steps and guidance.
 
     As `napari_vqldm.generate`, volume i with its own conditions, but several volumes at once.
     """
-    sampling = plan_sampling(model, None, None, None, None, None, sampling_precision(model))
+    sampling = plan_sampling(model, None, None, None, None, None, precision)
     for first in range(0, len(conditions), batch):
         indices = range(first, min(first + batch, len(conditions)))
         starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
