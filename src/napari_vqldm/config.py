@@ -213,6 +213,9 @@ class DenoiserConfig(Config):
         return self
 
 
+SAMPLERS_OF = {"flow": ("euler", "heun", "dpmpp_2m_sde"), "epsilon": ("ddim", "ddpm")}
+
+
 class DiffusionConfig(Config):
     """Path between data and noise, and what the denoiser predicts.
 
@@ -228,17 +231,15 @@ class DiffusionConfig(Config):
     time_sampling: Literal["uniform", "logit_normal"] = "logit_normal"
     time_shift: Annotated[float, Field(ge=1.0, le=100.0)] = 1.0  # flow: more training times and steps near the noise
     steps: PositiveInt = 30  # default number of inference steps
-    sampler: Literal["euler", "heun", "ddim", "ddpm"] = "euler"
+    sampler: Literal["euler", "heun", "dpmpp_2m_sde", "ddim", "ddpm"] = "euler"
     guidance_scale: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0  # default of `generate`; 1 is none
     requantize: bool = True  # vq-ldm: nearest codes once more before decoding
 
     @model_validator(mode="after")
     def _sampler_fits_objective(self) -> Self:
-        if (self.sampler in ("euler", "heun")) != (self.objective == "flow"):
-            raise ValueError(
-                f"sampler {self.sampler!r} does not fit objective {self.objective!r}: "
-                "flow uses euler or heun, epsilon uses ddim or ddpm"
-            )
+        if self.sampler not in SAMPLERS_OF[self.objective]:
+            uses = ", ".join(f"{name} uses {' or '.join(fitting)}" for name, fitting in SAMPLERS_OF.items())
+            raise ValueError(f"sampler {self.sampler!r} does not fit objective {self.objective!r}: {uses}")
         if self.objective == "epsilon" and self.time_shift != 1.0:
             raise ValueError("time_shift is for objective 'flow': epsilon's times follow from its schedule of betas")
         return self

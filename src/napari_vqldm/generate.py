@@ -19,12 +19,12 @@ from torch import Tensor
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.coding import Precision, decode_latent, exact_math
 from napari_vqldm.conditions import Conditions, check_conditions, draw_conditions
-from napari_vqldm.config import CameraConfig, Int3
+from napari_vqldm.config import SAMPLERS_OF, CameraConfig, Int3
 from napari_vqldm.diffusion import SAMPLERS, SampleStep
 from napari_vqldm.errors import CheckpointError, ConfigError, ShapeError
 from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.models.denoiser import Denoiser
-from napari_vqldm.sampling import initial_noise, sample_latents
+from napari_vqldm.sampling import StepNoise, initial_noise, sample_latents, step_noise
 from napari_vqldm.simulate import render_camera
 from napari_vqldm.simulate.draws import check_seed, integer_seed
 from napari_vqldm.volume import Volume
@@ -58,11 +58,12 @@ class GenerationStep:
 
 @dataclass(frozen=True)
 class Start:
-    """What one volume is made from: identity, initial noise (C, d, h, w), conditions."""
+    """What one volume is made from: identity, initial noise (C, d, h, w), that of stochastic steps, conditions."""
 
     seed: int
     index: int
     noise: Tensor
+    step_noise: StepNoise
     conditions: Conditions
 
 
@@ -118,7 +119,8 @@ def generate(
     seed : int
         From 0 to 2**64 - 1.
     steps, sampler : optional
-        Number of steps and ``euler``, ``heun`` (flow), ``ddim``, ``ddpm`` (epsilon). None: the checkpoint's.
+        Number of steps and ``euler``, ``heun``, ``dpmpp_2m_sde`` (flow), ``ddim``, ``ddpm`` (epsilon). None: the
+        checkpoint's.
     condition : mapping, optional
         Name to value; see `allowed_conditions`. The others are drawn per volume from the training distribution.
     guidance_scale : float, optional
@@ -214,7 +216,7 @@ def plan_sampling(
         )
     steps = config.diffusion.steps if steps is None else steps
     sampler = config.diffusion.sampler if sampler is None else sampler
-    fitting = ("euler", "heun") if config.diffusion.objective == "flow" else ("ddim", "ddpm")
+    fitting = SAMPLERS_OF[config.diffusion.objective]
     highest = 10_000 if config.diffusion.objective == "flow" else config.diffusion.num_train_timesteps
     if sampler not in SAMPLERS or sampler not in fitting:
         raise ConfigError(f"sampler {sampler!r} does not fit this model: use {' or '.join(fitting)}")
@@ -226,8 +228,9 @@ def plan_sampling(
 def draw_start(model: Model, seed: int, index: int, given: Mapping[str, float | str] | None = None) -> Start:
     """Return the initial noise and the conditions of volume ``index`` of ``seed``; both depend on nothing else."""
     grid = model.space.grid(model.config.window)
-    noise = initial_noise(seed, index, (model.space.autoencoder.latent_channels, *grid))
-    return Start(seed, index, noise, draw_conditions(model.config, seed, index, given))
+    shape = (model.space.autoencoder.latent_channels, *grid)
+    noise, later = initial_noise(seed, index, shape), step_noise(seed, index, shape)
+    return Start(seed, index, noise, later, draw_conditions(model.config, seed, index, given))
 
 
 def sample_starts(model: Model, starts: Sequence[Start], sampling: Sampling) -> Iterator[SampleStep]:
@@ -242,7 +245,7 @@ def sample_starts(model: Model, starts: Sequence[Start], sampling: Sampling) -> 
         sampler=sampling.sampler,
         condition=torch.stack(vectors).to(model.device) if vectors else None,
         guidance_scale=sampling.guidance_scale,
-        keys=[(start.seed, start.index) for start in starts],
+        step_noises=[start.step_noise for start in starts],
     )
     while True:
         with exact_math(model.device, sampling.precision):

@@ -139,8 +139,6 @@ def interpolate_steps(
         raise ConfigError("expected two encoded volumes or two seeds, got one of each: generate and encode the seed")
     check_seed(a, b)
     sampling = plan_sampling(model, None, steps, sampler, guidance_scale, None, precision)
-    if sampling.sampler == "ddpm":
-        raise ConfigError("sampler ddpm adds fresh noise in every step, so frames would not form a path: use ddim")
     given = check_conditions(model.config, condition)
     first, last = (draw_start(model, seed, 0, given) for seed in (a, b))
     _check_way(first.noise, last.noise, ts, kind)
@@ -276,7 +274,17 @@ def _between_seeds(
 
 
 def _blend_starts(a: Start, b: Start, t: float, kind: Kind) -> Start:
-    """Return noise and conditions at t; the ends are handed through untouched."""
+    """Return noise and conditions at t; the ends are handed through untouched.
+
+    The fresh noise of stochastic samplers turns from one end's to the other's whatever ``kind``: a linear mean of two
+    draws has less noise than each, and every step would lack it.
+    """
     if t in (0.0, 1.0):
         return b if t else a
-    return Start(a.seed, a.index, _PATHS[kind](a.noise, b.noise, t), blend_conditions(a.conditions, b.conditions, t))
+    return Start(
+        a.seed,
+        a.index,
+        _PATHS[kind](a.noise, b.noise, t),
+        lambda step: slerp(a.step_noise(step), b.step_noise(step), t),
+        blend_conditions(a.conditions, b.conditions, t),
+    )

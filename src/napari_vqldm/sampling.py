@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from napari_vqldm.diffusion import Process, SampleStep, guided, run_sampler
 from napari_vqldm.models.denoiser import Denoiser
+
+StepNoise = Callable[[int], Tensor]  # number of a step -> (C, d, h, w)
 
 _NOISE_STREAM, _STEP_STREAM = 0x6E6F697365, 0x73746570  # separate the draws of one volume from each other
 
@@ -22,6 +24,14 @@ def initial_noise(seed: int, index: int, shape: Sequence[int]) -> Tensor:
     return torch.randn(*shape, generator=_generator(seed, index, _NOISE_STREAM))
 
 
+def step_noise(seed: int, index: int, shape: Sequence[int]) -> StepNoise:
+    """Return the fresh noise (C, d, h, w) of every step of volume ``index`` of ``seed``, for stochastic samplers.
+
+    Drawn on the CPU, a function of its arguments and the number of the step alone.
+    """
+    return lambda step: torch.randn(*shape, generator=_generator(seed, index, _STEP_STREAM, step))
+
+
 def sample_latents(
     denoiser: Denoiser,
     process: Process,
@@ -31,7 +41,7 @@ def sample_latents(
     sampler: str,
     condition: Tensor | None = None,
     guidance_scale: float = 1.0,
-    keys: Sequence[tuple[int, int]] | None = None,
+    step_noises: Sequence[StepNoise] | None = None,
 ) -> Iterator[SampleStep]:
     """Walk from noise to standardised latents, one `SampleStep` per step; close the generator to cancel.
 
@@ -49,8 +59,8 @@ def sample_latents(
         (B, width), see `encode_condition`; None for unconditional.
     guidance_scale : float
         1 is no guidance.
-    keys : sequence of (seed, index), optional
-        Identity of each volume, from which stochastic samplers (DDPM) draw their noise; needed by them only.
+    step_noises : sequence of callable, optional
+        Per volume, see `step_noise`; needed by stochastic samplers only.
     """
 
     def conditional(x_t: Tensor, t: Tensor) -> Tensor:
@@ -60,11 +70,11 @@ def sample_latents(
         return denoiser(x_t, t, None).float()  # type: ignore[no-any-return]
 
     draw = None
-    if keys is not None:
-        generators = [_generator(seed, index, _STEP_STREAM) for seed, index in keys]
+    if step_noises is not None:
+        sources = step_noises
 
-        def draw() -> Tensor:
-            return torch.stack([torch.randn(noise.shape[1:], generator=g) for g in generators])
+        def draw(step: int) -> Tensor:
+            return torch.stack([source(step) for source in sources])
 
     denoise = conditional if condition is None else guided(conditional, unconditional, guidance_scale)
     steps_of = run_sampler(sampler, denoise, process, noise, steps, draw)
@@ -77,7 +87,7 @@ def sample_latents(
         yield step
 
 
-def _generator(seed: int, index: int, stream: int) -> torch.Generator:
+def _generator(seed: int, index: int, *stream: int) -> torch.Generator:
     """Generator of (seed, index, stream), mixed by NumPy's SeedSequence so that neighbouring keys are unrelated."""
-    state = np.random.SeedSequence([seed & (2**64 - 1), index, stream]).generate_state(1, np.uint64)[0]
+    state = np.random.SeedSequence([seed & (2**64 - 1), index, *stream]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))

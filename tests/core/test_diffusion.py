@@ -88,6 +88,39 @@ def test_flow_samplers_carry_noise_to_a_gaussian(sampler, steps, tolerance):
     assert last.t == 0.0
 
 
+def test_the_stochastic_sampler_reaches_the_distribution_of_the_data():
+    noise = torch.randn(8, 1, 16, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def draw(step):
+        return torch.randn(noise.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(100 + step))
+
+    for process in (FLOW, make_process(DiffusionConfig(time_shift=4.0))):
+        *_, last = run_sampler("dpmpp_2m_sde", gaussian_velocity(3.0, 0.5), process, noise, 400, draw)
+        assert last.latent.mean().item() == pytest.approx(3.0, abs=0.02)
+        assert last.latent.std().item() == pytest.approx(0.5, rel=0.02)
+        few = run_sampler("dpmpp_2m_sde", gaussian_velocity(3.0, 0.5), process, noise, 20, draw)
+        assert [*few][-1].latent.std().item() == pytest.approx(0.5, rel=0.1)
+        # fresh noise decides: little is left of the first one, and other draws lead elsewhere
+        *_, other = run_sampler(
+            "dpmpp_2m_sde", gaussian_velocity(3.0, 0.5), process, noise, 400, lambda i: draw(i + 7000)
+        )
+        for x in (noise, other.latent):
+            pair = torch.stack([last.latent.flatten(), x.flatten()])
+            assert abs(torch.corrcoef(pair)[0, 1].item()) < 0.2
+
+
+def test_the_stochastic_sampler_ends_at_a_point_mass_and_needs_a_source_of_noise():
+    noise = torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def to_seven(x_t, t):
+        return (x_t - 7.0) / t.view(-1, 1, 1, 1, 1)
+
+    *_, last = run_sampler("dpmpp_2m_sde", to_seven, FLOW, noise, 5, lambda step: torch.ones_like(noise))
+    assert (last.latent - 7.0).abs().max() < 1e-5
+    with pytest.raises(ConfigError, match="pass draw"):
+        next(run_sampler("dpmpp_2m_sde", to_seven, FLOW, noise, 5))
+
+
 def test_heun_is_second_order():
     noise = torch.linspace(-2, 2, 27, dtype=torch.float64).view(1, 1, 3, 3, 3)
     exact = 3.0 + 0.5 * noise
@@ -122,7 +155,7 @@ def test_trajectories_equal_those_of_monai(sampler, scheduler, monkeypatch):
         x, _ = monai.step(network(x, torch.full((2,), float(number) / 1000)), int(number), x)
     monkeypatch.undo()
     replay = iter(draws)
-    *_, last = run_sampler(sampler, network, EPSILON, noise, steps, draw=lambda: next(replay))
+    *_, last = run_sampler(sampler, network, EPSILON, noise, steps, draw=lambda step: next(replay))
     assert (last.latent - x).abs().max() < 1e-4 * max(1.0, float(x.abs().max()))
 
 

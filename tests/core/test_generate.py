@@ -170,6 +170,13 @@ def test_half_precision_is_near_and_stays_outside_the_caller(ldm: Model) -> None
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_fresh_noise_of_stochastic_steps_belongs_to_the_volume(ldm: Model) -> None:
+    alone = generate(ldm, seed=4, start=1, sampler="dpmpp_2m_sde", steps=5)[0].data
+    batch = generate(ldm, 3, seed=4, sampler="dpmpp_2m_sde", steps=5, batch=3)
+    np.testing.assert_allclose(batch[1].data, alone, rtol=0, atol=1e-4 * np.abs(alone).max())
+    assert not np.allclose(alone, generate(ldm, seed=4, start=1, sampler="euler", steps=5)[0].data)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_epsilon_models_generate_too(ldm: Model, sampler: str) -> None:
     diffusion = DiffusionConfig(objective="epsilon", sampler=sampler, steps=4, num_train_timesteps=20)  # type: ignore[arg-type]

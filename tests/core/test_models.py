@@ -153,6 +153,14 @@ def test_anisotropic_strides_set_the_multiple():
         net(torch.randn(1, 3, 3, 5, 6), torch.rand(1))
 
 
+def test_the_denoiser_is_one_graph_to_the_compiler():
+    net = woken(DENOISER)
+    x, t, condition = torch.randn(2, 3, 4, 8, 8), torch.tensor([0.3, 0.9]), torch.randn(2, 10)
+    compiled = torch.compile(net, fullgraph=True, backend="eager")  # fullgraph: a break in the graph is an error
+    drop = torch.tensor([True, False])
+    assert torch.allclose(compiled(x, t, condition, drop=drop), net(x, t, condition, drop=drop), atol=1e-6)
+
+
 def test_condition_vector_is_standardised_and_complete():
     config = ConditionConfig(names=("length_density_um_per_um3",), log_mean=(0.0,), log_sd=(2.0,))
     vector = encode_condition(config, {"length_density_um_per_um3": 7.38905609893, "organisation": "aligned"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from napari_vqldm.training.bank import HELD_OUT_START, VolumeBank, build_bank
 from napari_vqldm.training.config import FolderData
 from napari_vqldm.training.data import SimulatedSource, StackSource, can_turn, prefetch, random_block
 from napari_vqldm.training.draws import Key, keyed_normal
+from napari_vqldm.training.interrupt import Interrupted
 from napari_vqldm.training.stacks import StackSet, prepare_stacks, split_by_stack, stack_set
 from napari_vqldm.volume import Volume
 
@@ -52,6 +54,34 @@ def test_a_bank_is_built_once_and_grows(bank: VolumeBank, tmp_path: Path) -> Non
     assert (tmp_path / "held_out-000000.npy").stat().st_mtime_ns == old
     for i in range(5):
         np.testing.assert_array_equal(larger.volume("train", i), bank.volume("train", i))
+
+
+def test_processes_side_by_side_simulate_the_same_volumes(bank: VolumeBank, tmp_path: Path) -> None:
+    alone, together = VolumeBank(tmp_path / "one", 20, 2), VolumeBank(tmp_path / "two", 20, 2)
+    list(build_bank(alone, SMALL, 3, "cpu", lambda: None))
+    steps = [step.index for step in build_bank(together, SMALL, 3, "cpu", lambda: None, workers=2)]
+    assert steps[0] == 0 and steps == sorted(steps) and steps[-1] == 22
+    for part, count in (("train", 20), ("held_out", 2)):
+        assert together.parameters[part] == alone.parameters[part]
+        for i in range(count):
+            np.testing.assert_array_equal(together.volume(part, i), alone.volume(part, i))
+
+
+def test_a_stop_ends_the_processes_and_leaves_whole_chunks(tmp_path: Path) -> None:
+    bank = VolumeBank(tmp_path, 80, 2)
+    calls = iter(range(10_000))
+
+    def stop_after_a_while() -> None:
+        if next(calls) >= 2:
+            raise Interrupted(15)
+
+    with pytest.raises(Interrupted):
+        list(build_bank(bank, SMALL, 3, "cpu", stop_after_a_while, workers=2))
+    assert not multiprocessing.active_children()
+    list(build_bank(bank, SMALL, 3, "cpu", lambda: None))
+    np.testing.assert_array_equal(
+        bank.volume("train", 79), Simulator(SMALL).sample(3, [79], noisy=False).clean[0, 0].numpy().astype(np.float16)
+    )
 
 
 def test_a_draw_does_not_depend_on_its_batch(bank: VolumeBank) -> None:

@@ -78,7 +78,9 @@ Steps = Annotated[
 ]
 Sampler = Annotated[
     str | None,
-    typer.Option("--sampler", help="euler, heun, ddim or ddpm; by default the checkpoint's.", rich_help_panel=SAMPLING),
+    typer.Option(
+        "--sampler", help="euler, heun, ancestral, ddim or ddpm; by default the checkpoint's.", rich_help_panel=SAMPLING
+    ),
 ]
 Guidance = Annotated[
     float | None,

@@ -94,6 +94,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         self.latent_channels = latent_channels
+        z, y, x = (math.prod(stride[axis] for stride in config.strides) for axis in range(3))
+        self.multiple: Int3 = (z, y, x)  # latent axes (d, h, w) must be multiples of this
         first = config.channels[0]
         embedding = first * 4
         self.time = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -132,12 +134,6 @@ class Denoiser(nn.Module):
             nn.GroupNorm(config.norm_groups, first), nn.SiLU(), nn.Conv3d(first, latent_channels, 3, padding=1)
         )
         _zero(self.out[-1])
-
-    @property
-    def multiple(self) -> Int3:
-        """Latent axes (d, h, w) must be multiples of this."""
-        z, y, x = (math.prod(stride[axis] for stride in self.config.strides) for axis in range(3))
-        return z, y, x
 
     def forward(
         self,

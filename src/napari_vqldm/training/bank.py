@@ -9,7 +9,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_vqldm.config import SimulationConfig, to_json
 from napari_vqldm.simulate import Simulator
@@ -24,6 +30,7 @@ from napari_vqldm.training.folder import RunFolder, read_json, save_array, write
 
 CHUNK = 16  # volumes of one file
 SIMULATED_AT_ONCE = 4
+POLL_SECONDS = 0.5  # how often a stop is looked for while workers simulate
 HELD_OUT_START = 10_000_000  # sample indices from here on are never trained on
 
 
@@ -84,36 +91,103 @@ def bank_for(folder: RunFolder, config: SimulationConfig, seed: int, num_volumes
     return VolumeBank(folder.cache / known["folder"], num_volumes, held_out)
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """One file of a bank: volumes ``first`` to ``first + count`` of the seed."""
+
+    path: Path
+    first: int
+    count: int
+
+    def is_missing(self) -> bool:
+        """Tell whether it has to be made; a smaller bank may have left a short chunk."""
+        return not self.path.exists() or len(np.load(self.path, mmap_mode="r")) < self.count
+
+
 def build_bank(
-    bank: VolumeBank, config: SimulationConfig, seed: int, device: str, check: Callable[[], None]
+    bank: VolumeBank, config: SimulationConfig, seed: int, device: str, check: Callable[[], None], workers: int = 1
 ) -> Iterator[BankStep]:
     """Simulate what is missing. ``check`` is called between volumes and may raise to stop the build.
 
-    A chunk is complete when its ``.npy`` file exists; the parameters are written before it.
+    A chunk is complete when its ``.npy`` file exists; the parameters are written before it. Two or more ``workers``
+    are processes of one thread each that image on the CPU whatever ``device`` is: drawing the filaments costs as much
+    as imaging them, and a GPU waits for it.
     """
-    simulator = Simulator(config, device=device)
-    jobs = [("train", start, min(CHUNK, bank.num_volumes - start), 0) for start in range(0, bank.num_volumes, CHUNK)]
-    jobs += [
-        ("held_out", start, min(CHUNK, bank.held_out - start), HELD_OUT_START)
-        for start in range(0, bank.held_out, CHUNK)
+    counts = {"train": (bank.num_volumes, 0), "held_out": (bank.held_out, HELD_OUT_START)}
+    chunks = [
+        _Chunk(bank.folder / f"{part}-{start:06d}.npy", offset + start, min(CHUNK, count - start))
+        for part, (count, offset) in counts.items()
+        for start in range(0, count, CHUNK)
     ]
+    missing = [chunk for chunk in chunks if chunk.is_missing()]
     total = bank.num_volumes + bank.held_out
-    done = 0
-    for part, start, count, offset in jobs:
-        path = bank.folder / f"{part}-{start:06d}.npy"
-        if not path.exists() or len(np.load(path, mmap_mode="r")) < count:  # a smaller bank may have left a short chunk
-            volumes, entries = [], []
-            for first in range(0, count, SIMULATED_AT_ONCE):
+    done = total - sum(chunk.count for chunk in missing)
+    yield BankStep(done, total)
+    if workers > 1 and len(missing) > 1:
+        for count in _build_in_processes(missing, config, seed, check, min(workers, len(missing))):
+            done += count
+            yield BankStep(done, total)
+        return
+    simulator = Simulator(config, device=device)
+    for chunk in missing:
+        for count in _build_chunk(chunk, simulator, seed, check):
+            done += count
+            yield BankStep(done, total)
+
+
+def _build_chunk(chunk: _Chunk, simulator: Simulator, seed: int, check: Callable[[], None]) -> Iterator[int]:
+    """Simulate and write one chunk; yields the number of volumes done since the last one."""
+    volumes, entries = [], []
+    for first in range(0, chunk.count, SIMULATED_AT_ONCE):
+        check()
+        indices = range(chunk.first + first, chunk.first + min(first + SIMULATED_AT_ONCE, chunk.count))
+        batch = simulator.sample(seed, indices, noisy=False)
+        volumes.append(batch.clean[:, 0].cpu().numpy().astype(np.float16))
+        entries += [{"condition": p.condition_values(), "sample": p.to_dict()} for p in batch.parameters]
+        yield len(indices)
+    write_json(chunk.path.with_suffix(".json"), entries)
+    save_array(chunk.path, np.concatenate(volumes))
+
+
+def _build_in_processes(
+    chunks: Sequence[_Chunk], config: SimulationConfig, seed: int, check: Callable[[], None], workers: int
+) -> Iterator[int]:
+    """Simulate chunks side by side; yields the volumes of each finished one."""
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the state of a GPU, which it must not touch
+    with ProcessPoolExecutor(workers, context, _start_worker, (config, seed)) as pool:
+        try:
+            waiting = {pool.submit(_work, chunk): chunk.count for chunk in chunks}
+            while waiting:
                 check()
-                indices = range(offset + start + first, offset + start + min(first + SIMULATED_AT_ONCE, count))
-                batch = simulator.sample(seed, indices, noisy=False)
-                volumes.append(batch.clean[:, 0].cpu().numpy().astype(np.float16))
-                entries += [{"condition": p.condition_values(), "sample": p.to_dict()} for p in batch.parameters]
-                yield BankStep(done + first + len(indices), total)
-            write_json(path.with_suffix(".json"), entries)
-            save_array(path, np.concatenate(volumes))
-        done += count
-        yield BankStep(done, total)
+                for future in wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    yield waiting.pop(future)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)  # a chunk under way is finished: seconds
+
+
+def _start_worker(config: SimulationConfig, seed: int) -> None:
+    """Prepare a worker: the main process alone answers Ctrl-C, and a worker does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def leave_with_parent() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=leave_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _worker["simulator"], _worker["seed"] = Simulator(config), seed
+
+
+_worker: dict[str, Any] = {}  # of a worker process: its simulator and seed
+
+
+def _work(chunk: _Chunk) -> None:
+    for _ in _build_chunk(chunk, _worker["simulator"], _worker["seed"], lambda: None):
+        pass
 
 
 def _fingerprint(config: SimulationConfig, seed: int) -> str:

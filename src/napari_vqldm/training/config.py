@@ -36,6 +36,7 @@ class SimulatedData(Config):
     kind: Literal["simulated"] = "simulated"
     num_volumes: PositiveInt = 1500
     held_out: Annotated[int, Field(ge=2)] = 16  # volumes of the quality gate, never trained on
+    workers: PositiveInt | None = None  # processes that simulate side by side; None: one, beside a GPU one per core
     gain_range: tuple[Positive, Positive] = (1.0, 1.0)  # stage 1: input and target times a log-uniform factor
 
 
@@ -104,6 +105,7 @@ class DenoiserStage(StageConfig):
     steps: PositiveInt = 12000
     learning_rate: Positive = 5e-4
     crop_probability: Fraction = 1.0  # share of steps on crops, when ``crop`` is set
+    compile: bool = False  # torch.compile: takes a minute or two first; needs a C++ compiler on a CPU, Triton on a GPU
 
 
 class TrainConfig(Config):

@@ -152,7 +152,8 @@ class _Loop(Generic[B]):
     def __init__(self, run: Run, stage: TrainableStage[B]) -> None:
         self.context, self.stage, self.config = run, stage, stage.config
         task = stage.task.to(run.device)
-        to_channels_last(task)
+        if run.device.type == "cpu" or stage.name == "autoencoder":
+            to_channels_last(task)  # the denoiser is slower with it on an H200: 47 ms a step of 32, 40 ms without
         self.average = averaged_copy(task, self.config.ema_decay)
         self.average.eval()
         parameters = [p for p in task.parameters() if p.requires_grad]
@@ -276,7 +277,7 @@ class _Loop(Generic[B]):
 
 
 def to_channels_last(module: nn.Module) -> None:
-    """Order the weights of 3D convolutions channels last: several times faster on CPUs, and what Tensor Cores want."""
+    """Order the weights of 3D convolutions channels last: several times faster on CPUs."""
     for parameter in module.parameters():
         if parameter.ndim == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_files, 
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
 from napari_vqldm.training.stages.denoiser import run_denoiser
 from napari_vqldm.training.stages.latents import run_latents
+
+THREADS_BESIDE_GPU = 4
 
 
 def run_training(
@@ -168,6 +171,9 @@ def _launch(config: TrainConfig) -> Fabric:
         if not torch.cuda.is_available():
             raise ConfigError("device = 'cuda': no such device here: use device = 'auto' or 'cpu'")
         torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True  # every step has the same shapes
+        if config.threads is None:  # the CPU only feeds the GPU, and more threads wait for one another
+            torch.set_num_threads(min(THREADS_BESIDE_GPU, torch.get_num_threads()))
     strategy: DDPStrategy | str = "auto"
     if config.devices > 1:
         # A codebook is idle before its start. The others wait while the first process simulates and encodes.
@@ -199,7 +205,11 @@ def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:
         if run.fabric.is_global_zero:
             total = data.num_volumes + data.held_out
             with run.log.bar("simulate", total) as bar:
-                for built in build_bank(bank, config.model.simulation, config.seed, str(run.device), run.stop.check):
+                workers = data.workers or (1 if run.device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1))
+                builder = build_bank(
+                    bank, config.model.simulation, config.seed, str(run.device), run.stop.check, workers
+                )
+                for built in builder:
                     bar.update(built.index)
     run.fabric.barrier()
     return bank, stacks

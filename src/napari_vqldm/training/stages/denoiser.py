@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from napari_vqldm.diffusion import make_process
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.denoiser import Denoiser
-from napari_vqldm.sampling import initial_noise, sample_latents
+from napari_vqldm.sampling import initial_noise, sample_latents, step_noise
 from napari_vqldm.training.config import DenoiserStage, StageName
 from napari_vqldm.training.draws import Key, keyed_normal
 from napari_vqldm.training.loop import Run, train
@@ -33,11 +33,16 @@ class LatentBatch:
 
     keys: list[Key]
     x_0: Tensor | None  # standardised latents (B, C, d, h, w); None on a GPU until the step
-    entries: list[np.ndarray]
+    entries: Tensor  # (B, ...) as they lie in the cache
     eps: Tensor | None
     t: Tensor  # (B,)
     condition: Tensor | None
     drop: Tensor | None
+
+    def pinned(self) -> LatentBatch:
+        """Move what is sent to a GPU into page-locked memory, from where copies run beside computation."""
+        condition, drop = (None if value is None else value.pin_memory() for value in (self.condition, self.drop))
+        return replace(self, entries=self.entries.pin_memory(), t=self.t.pin_memory(), condition=condition, drop=drop)
 
 
 class DenoiserTraining:
@@ -59,6 +64,8 @@ class DenoiserTraining:
         if self.network.control is not None:
             self.network.control.requires_grad_(False)  # this stage gives no control volumes; it stays at zero
         self.task: nn.Module = DenoiserTask(self.network, self.process)
+        if self.config.compile:
+            self.task.compile()  # in place: the names of the weights stay as they are
 
     def batch(self, step: int) -> LatentBatch:
         """Draw the latents, times and noise of a step."""
@@ -129,7 +136,7 @@ class DenoiserTraining:
                 steps=model.diffusion.steps,
                 sampler=model.diffusion.sampler,
                 condition=condition,
-                keys=[(config.seed, i) for i in range(count)],
+                step_noises=[step_noise(config.seed, i, shape) for i in range(count)],
             ):
                 latent = sample.latent
         volumes = self.space.decode(latent, requantize=model.diffusion.requantize)[:, 0].float().cpu().numpy()
@@ -160,28 +167,31 @@ class DenoiserTraining:
             times.append(self.process.sample_times(1, key.torch_generator(purpose=3)))
         known = self.condition is not None and all(c is not None for c in conditions)
         condition = torch.from_numpy(np.stack([c for c in conditions if c is not None])) if known else None
-        return LatentBatch(
-            keys, None, entries, None, torch.cat(times), condition, torch.tensor(dropped) if known else None
+        stacked = torch.from_numpy(np.stack(entries).astype(np.int32 if self.space.family == "vq-ldm" else np.float16))
+        batch = LatentBatch(
+            keys, None, stacked, None, torch.cat(times), condition, torch.tensor(dropped) if known else None
         )
+        return batch.pinned() if self.context.device.type == "cuda" else batch
 
     def _finish(self, batch: LatentBatch) -> LatentBatch:
         """Draw from the posterior, standardise, draw the noise: on the device of the run."""
         if batch.x_0 is not None:
             return batch
         device = self.context.device
-        entries = torch.from_numpy(
-            np.stack(batch.entries).astype(np.int64 if self.space.family == "vq-ldm" else np.float32)
-        ).to(device)
+        entries = batch.entries.to(device, non_blocking=True)
         if self.space.family == "vq-ldm":
-            x_0 = self.space.embed_codes(entries)
+            x_0 = self.space.embed_codes(entries.long())
         else:
-            mu, sigma = entries.unbind(dim=1)
+            mu, sigma = entries.float().unbind(dim=1)
             x_0 = self.space.normalize(mu + sigma * keyed_normal(batch.keys, tuple(mu.shape[1:]), device, purpose=4))
         eps = keyed_normal(batch.keys, tuple(x_0.shape[1:]), device)
-        condition, drop = (None if value is None else value.to(device) for value in (batch.condition, batch.drop))
-        return LatentBatch(
-            batch.keys, channels_last(x_0), batch.entries, channels_last(eps), batch.t.to(device), condition, drop
+        condition, drop = (
+            None if value is None else value.to(device, non_blocking=True) for value in (batch.condition, batch.drop)
         )
+        t = batch.t.to(device, non_blocking=True)
+        if device.type == "cpu":  # on a GPU this network is faster with channels first
+            x_0, eps = channels_last(x_0), channels_last(eps)
+        return replace(batch, x_0=x_0, eps=eps, t=t, condition=condition, drop=drop)
 
 
 def run_denoiser(run: Run, cache: LatentCache, space: LatentSpace) -> Denoiser:
