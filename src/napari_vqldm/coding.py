@@ -193,9 +193,10 @@ def exact_math(device: torch.device, precision: Precision) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         if precision == "bf16":
             stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
-        elif device.type == "cuda":
+        if device.type == "cuda":
+            exact = precision == "fp32"
             stack.enter_context(
-                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=exact, allow_tf32=not exact)
             )
         yield
 

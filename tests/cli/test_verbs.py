@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import tifffile
 
 import napari_vqldm as nv
+from napari_vqldm.diffusion import SAMPLERS
 from napari_vqldm.files import read_volume
 
 WINDOW = (8, 16, 16)  # of the tiny models
@@ -256,6 +258,10 @@ def test_help_and_cards_need_no_torch(ldm: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(ldm)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_help_names_every_sampler(command: Command) -> None:
+    assert set(SAMPLERS) <= set(re.findall(r"\w+", command("generate", "--help").out))
 
 
 def test_json_is_strict(command: Command, ldm: Path, tmp_path: Path) -> None:

@@ -109,14 +109,20 @@ def test_the_stochastic_sampler_reaches_the_distribution_of_the_data():
             assert abs(torch.corrcoef(pair)[0, 1].item()) < 0.2
 
 
-def test_the_stochastic_sampler_ends_at_a_point_mass_and_needs_a_source_of_noise():
-    noise = torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+def test_the_stochastic_sampler_walks_to_a_point_mass_and_needs_a_source_of_noise():
+    noise = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def to_seven(x_t, t):
         return (x_t - 7.0) / t.view(-1, 1, 1, 1, 1)
 
-    *_, last = run_sampler("dpmpp_2m_sde", to_seven, FLOW, noise, 5, lambda step: torch.ones_like(noise))
+    def draw(step):
+        return torch.randn(noise.shape, generator=torch.Generator().manual_seed(100 + step))
+
+    *on_the_way, last = run_sampler("dpmpp_2m_sde", to_seven, FLOW, noise, 5, draw)
     assert (last.latent - 7.0).abs().max() < 1e-5
+    for step in on_the_way:  # always on the path: 7 (1 - t) and noise of width t
+        rest = (step.latent - 7.0 * (1 - step.t)) / step.t
+        assert abs(rest.mean().item()) < 0.06 and rest.std().item() == pytest.approx(1.0, abs=0.05)
     with pytest.raises(ConfigError, match="pass draw"):
         next(run_sampler("dpmpp_2m_sde", to_seven, FLOW, noise, 5))
 

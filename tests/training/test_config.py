@@ -112,6 +112,7 @@ def test_a_changed_configuration_is_refused_with_its_key(tmp_path: Path, tiny: S
     everything = ["autoencoder", "latents", "denoiser"]
     open_run(folder, tiny.config(), None, everything, fresh=False)
     open_run(folder, tiny.config(), None, everything, fresh=False)
+    open_run(folder, tiny.config(data__workers=2), None, everything, fresh=False)  # changes no result
     with pytest.raises(ConfigError, match=r"denoiser\.steps = 7, now it is 9"):
         open_run(folder, tiny.config(denoiser__steps=9), None, everything, fresh=False)
     with pytest.raises(ConfigError, match=r"autoencoder\.steps = 7.*--stage autoencoder"):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +18,7 @@ import torch
 
 from napari_vqldm.card import read_header
 from napari_vqldm.config import SimulationConfig
-from napari_vqldm.errors import ConfigError
+from napari_vqldm.errors import ConfigError, TrainingError
 from napari_vqldm.files import write_volume
 from napari_vqldm.simulate import Simulator
 from napari_vqldm.training.bank import HELD_OUT_START, VolumeBank, build_bank
@@ -78,10 +82,55 @@ def test_a_stop_ends_the_processes_and_leaves_whole_chunks(tmp_path: Path) -> No
     with pytest.raises(Interrupted):
         list(build_bank(bank, SMALL, 3, "cpu", stop_after_a_while, workers=2))
     assert not multiprocessing.active_children()
+    assert not (tmp_path / "held_out-000000.npy").exists()  # the last chunk: not all of them were made
     list(build_bank(bank, SMALL, 3, "cpu", lambda: None))
-    np.testing.assert_array_equal(
-        bank.volume("train", 79), Simulator(SMALL).sample(3, [79], noisy=False).clean[0, 0].numpy().astype(np.float16)
+    simulator = Simulator(SMALL)
+    for index in (0, 17, 79):  # of chunks from before and after the stop
+        alone = simulator.sample(3, [index], noisy=False).clean[0, 0].numpy().astype(np.float16)
+        np.testing.assert_array_equal(bank.volume("train", index), alone)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_dead_worker_is_named_unless_a_stop_was_asked_for(tmp_path: Path, stopped: bool) -> None:
+    killed: list[int] = []
+
+    def check() -> None:
+        if not killed:
+            killed.extend(int(child.pid or 0) for child in multiprocessing.active_children())
+            for pid in killed:
+                os.kill(pid, signal.SIGTERM if stopped else signal.SIGKILL)
+        elif stopped:
+            raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted if stopped else TrainingError, match=None if stopped else "smaller data.workers"):
+        list(build_bank(VolumeBank(tmp_path, 80, 2), SMALL, 3, "cpu", check, workers=2))
+    assert len(killed) == 2 and not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_workers_do_not_outlive_a_killed_main_process(tmp_path: Path) -> None:
+    script = tmp_path / "build.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from napari_vqldm.config import SimulationConfig\n"
+        "from napari_vqldm.training.bank import VolumeBank, build_bank\n"
+        "if __name__ == '__main__':\n"
+        f"    bank = VolumeBank(Path({str(tmp_path / 'bank')!r}), 4000, 2)\n"
+        "    for step in build_bank(bank, SimulationConfig(), 3, 'cpu', lambda: None, workers=2):\n"
+        "        print(step.index, flush=True)\n"
     )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < 1:
+            pass
+        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        assert len(children) >= 2
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline, "a worker goes on alone"
+        time.sleep(0.2)
 
 
 def test_a_draw_does_not_depend_on_its_batch(bank: VolumeBank) -> None:

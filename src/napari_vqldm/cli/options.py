@@ -79,7 +79,9 @@ Steps = Annotated[
 Sampler = Annotated[
     str | None,
     typer.Option(
-        "--sampler", help="euler, heun, ancestral, ddim or ddpm; by default the checkpoint's.", rich_help_panel=SAMPLING
+        "--sampler",
+        rich_help_panel=SAMPLING,
+        help="euler, heun or dpmpp_2m_sde for flow models, ddim or ddpm for epsilon; by default the checkpoint's.",
     ),
 ]
 Guidance = Annotated[

@@ -76,13 +76,13 @@ def sample_dpmpp_2m_sde(
 ) -> Iterator[SampleStep]:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, Sec. 6) on the path of the flow, signal 1 - t, noise t.
 
-    Every step adds fresh noise, so that later steps can mend what earlier ones broke; the clean estimate is
-    extrapolated from the last two, without which such a sampler makes dim volumes. One evaluation a step. At t = 1
-    clean volume and noise are independent, so the first step keeps ``noise``, which names the volume.
+    Every step but the first and the last adds fresh noise, so that later steps can mend what earlier ones broke; the
+    clean estimate is extrapolated from the last two, without which such a sampler makes dim volumes. One evaluation a
+    step. At t = 1 clean volume and noise are independent, so the first step keeps ``noise``, which names the volume.
     """
     times = _flow_times(_require(process, FlowProcess, "dpmpp_2m_sde"), steps)
     if draw is None:
-        raise ConfigError("sampler dpmpp_2m_sde adds noise in every step and needs a source of it: pass draw")
+        raise ConfigError("sampler dpmpp_2m_sde adds noise on the way and needs a source of it: pass draw")
     x, before, last_h = noise, noise, 0.0  # ``last_h`` 0: no earlier estimate
     for i, (t, following) in enumerate(pairwise(times)):
         now = _times(x, t)
@@ -127,7 +127,7 @@ def sample_ddpm(
     """
     epsilon = _require(process, EpsilonProcess, "ddpm")
     if draw is None:
-        raise ConfigError("sampler ddpm adds noise in every step and needs a source of it: pass draw")
+        raise ConfigError("sampler ddpm adds noise on the way and needs a source of it: pass draw")
     x = noise
     numbers = _step_numbers(epsilon, steps)
     for i, number in enumerate(numbers):

@@ -14,7 +14,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +27,14 @@ import numpy.typing as npt
 import torch
 
 from napari_vqldm.config import SimulationConfig, to_json
+from napari_vqldm.errors import TrainingError
 from napari_vqldm.simulate import Simulator
 from napari_vqldm.training.folder import RunFolder, read_json, save_array, write_json
 
 CHUNK = 16  # volumes of one file
 SIMULATED_AT_ONCE = 4
 POLL_SECONDS = 0.5  # how often a stop is looked for while workers simulate
+MOST_WORKERS = 61  # Windows waits for no more processes at once
 HELD_OUT_START = 10_000_000  # sample indices from here on are never trained on
 
 
@@ -111,7 +115,13 @@ def build_bank(
 
     A chunk is complete when its ``.npy`` file exists; the parameters are written before it. Two or more ``workers``
     are processes of one thread each that image on the CPU whatever ``device`` is: drawing the filaments costs as much
-    as imaging them, and a GPU waits for it.
+    as imaging them, and a GPU waits for it. They are spawned: a script that trains needs an
+    ``if __name__ == "__main__"`` around it.
+
+    Raises
+    ------
+    TrainingError
+        If a worker dies.
     """
     counts = {"train": (bank.num_volumes, 0), "held_out": (bank.held_out, HELD_OUT_START)}
     chunks = [
@@ -124,7 +134,7 @@ def build_bank(
     done = total - sum(chunk.count for chunk in missing)
     yield BankStep(done, total)
     if workers > 1 and len(missing) > 1:
-        for count in _build_in_processes(missing, config, seed, check, min(workers, len(missing))):
+        for count in _build_in_processes(missing, config, seed, check, min(workers, len(missing), MOST_WORKERS)):
             done += count
             yield BankStep(done, total)
         return
@@ -154,21 +164,44 @@ def _build_in_processes(
 ) -> Iterator[int]:
     """Simulate chunks side by side; yields the volumes of each finished one."""
     context = multiprocessing.get_context("spawn")  # a fork would inherit the state of a GPU, which it must not touch
-    with ProcessPoolExecutor(workers, context, _start_worker, (config, seed)) as pool:
+    stopped = context.RawValue("b", 0)  # without a lock, which a worker might hold when it is killed
+    with ProcessPoolExecutor(workers, context, _start_worker, (config, seed, stopped)) as pool:
         try:
-            waiting = {pool.submit(_work, chunk): chunk.count for chunk in chunks}
+            with _interrupts_held_back():  # the workers start with the first chunk
+                waiting = {pool.submit(_work, chunk): chunk.count for chunk in chunks}
             while waiting:
                 check()
                 for future in wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
                     future.result()
                     yield waiting.pop(future)
+        except BrokenProcessPool:
+            check()  # a signal to all processes ends the workers first
+            raise TrainingError(
+                "a simulating process died, perhaps for lack of memory: run again with a smaller data.workers"
+            ) from None
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # a chunk under way is finished: seconds
+            stopped.value = 1
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(config: SimulationConfig, seed: int) -> None:
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back, also in processes that start now, until they let it through."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(config: SimulationConfig, seed: int, stopped: Any) -> None:
     """Prepare a worker: the main process alone answers Ctrl-C, and a worker does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -179,14 +212,18 @@ def _start_worker(config: SimulationConfig, seed: int) -> None:
 
         threading.Thread(target=leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _worker["simulator"], _worker["seed"] = Simulator(config), seed
+    _worker.update(simulator=Simulator(config), seed=seed, stopped=stopped)
 
 
-_worker: dict[str, Any] = {}  # of a worker process: its simulator and seed
+_worker: dict[str, Any] = {}  # of a worker process: its simulator, its seed, and whether to stop
 
 
 def _work(chunk: _Chunk) -> None:
-    for _ in _build_chunk(chunk, _worker["simulator"], _worker["seed"], lambda: None):
+    def check() -> None:
+        if _worker["stopped"].value:
+            raise CancelledError
+
+    for _ in _build_chunk(chunk, _worker["simulator"], _worker["seed"], check):
         pass
 
 

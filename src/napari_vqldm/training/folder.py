@@ -25,6 +25,7 @@ STAGE_OF_KEY: tuple[tuple[str, StageName], ...] = (
     ("model.diffusion.", "denoiser"),
     ("latents.", "latents"),
 )
+WITHOUT_EFFECT = frozenset({"data.workers"})  # keys that say how to compute, not what
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -204,10 +205,10 @@ def stage_of_key(key: str) -> StageName:
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    """Return the dotted keys whose values differ."""
+    """Return the dotted keys whose values differ in a way that changes a result."""
     a, b = dict(_flatten(old)), dict(_flatten(new))
-    missing = object()
-    return {key for key in a.keys() | b.keys() if a.get(key, missing) != b.get(key, missing)}
+    missing, keys = object(), a.keys() | b.keys()
+    return {key for key in keys - WITHOUT_EFFECT if a.get(key, missing) != b.get(key, missing)}
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -36,6 +36,7 @@ from napari_vqldm.training.stages.denoiser import run_denoiser
 from napari_vqldm.training.stages.latents import run_latents
 
 THREADS_BESIDE_GPU = 4
+MOST_WORKERS_BESIDE_GPU = 32  # each holds a torch of its own
 
 
 def run_training(
@@ -171,7 +172,7 @@ def _launch(config: TrainConfig) -> Fabric:
         if not torch.cuda.is_available():
             raise ConfigError("device = 'cuda': no such device here: use device = 'auto' or 'cpu'")
         torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True  # every step has the same shapes
+        torch.backends.cudnn.benchmark = True  # nearly every step has the same shapes
         if config.threads is None:  # the CPU only feeds the GPU, and more threads wait for one another
             torch.set_num_threads(min(THREADS_BESIDE_GPU, torch.get_num_threads()))
     strategy: DDPStrategy | str = "auto"
@@ -205,7 +206,7 @@ def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:
         if run.fabric.is_global_zero:
             total = data.num_volumes + data.held_out
             with run.log.bar("simulate", total) as bar:
-                workers = data.workers or (1 if run.device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1))
+                workers = data.workers or (1 if run.device.type == "cpu" else _workers_beside_gpu())
                 builder = build_bank(
                     bank, config.model.simulation, config.seed, str(run.device), run.stop.check, workers
                 )
@@ -213,6 +214,12 @@ def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:
                     bar.update(built.index)
     run.fabric.barrier()
     return bank, stacks
+
+
+def _workers_beside_gpu() -> int:
+    """Simulating processes by default: one fewer than the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores - 1, MOST_WORKERS_BESIDE_GPU))
 
 
 def _record_circumstances(run: Run) -> None:
