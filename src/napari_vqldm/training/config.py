@@ -36,9 +36,7 @@ class SimulatedData(Config):
     kind: Literal["simulated"] = "simulated"
     num_volumes: PositiveInt = 1500
     held_out: Annotated[int, Field(ge=2)] = 16  # volumes of the quality gate, never trained on
-    workers: PositiveInt | None = (
-        None  # processes that simulate side by side; None: 1, beside a GPU by its cores
-    )
+    workers: PositiveInt | None = None  # processes that simulate side by side; None: 1, beside a GPU by its cores
     gain_range: tuple[Positive, Positive] = (1.0, 1.0)  # stage 1: input and target times a log-uniform factor
 
 
