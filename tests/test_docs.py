@@ -85,7 +85,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1500,  # a guard against a hang
         env={**os.environ},
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -134,7 +134,7 @@ def run_commands(page: Path, folder: Path) -> str:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
