@@ -1,8 +1,9 @@
 """Our denoiser against MONAI's at equal minutes: ``python benchmarks/denoiser_design.py RUN [--minutes 3]``.
 
-RUN is a finished run folder of an ldm: its cached latents are the data. Both networks have the same channels, blocks
-and attention, see no condition, and are trained one after the other on the same latents, noise and times with the
-same optimizer for the same number of minutes. Printed as JSON: parameters, seconds per step, held-out loss.
+RUN is the run folder of an ldm whose stage "latents" is finished: its latents are the data, and times are drawn as it
+says. Both networks have the channels, blocks and attention of RUN's configuration, see no condition, and are trained
+one after the other on the same latents, noise and times with the same optimizer for the same number of minutes.
+Printed as JSON: parameters, seconds per step, held-out loss.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import torch.nn.functional as F
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
-from napari_vqldm.config import DenoiserConfig, DiffusionConfig
-from napari_vqldm.diffusion import make_process
+from napari_vqldm.config import DenoiserConfig, DiffusionConfig, validate
+from napari_vqldm.diffusion import Process, make_process
 from napari_vqldm.models.denoiser import TIME_SCALE, Denoiser
 from napari_vqldm.training.stages.latents import LatentCache
 
@@ -58,9 +59,10 @@ def draw(cache: LatentCache, part: str, indices: list[int], generator: torch.Gen
     return (raw - cache.mean.view(1, -1, 1, 1, 1)) / cache.scale.view(1, -1, 1, 1, 1)
 
 
-def measure(network: nn.Module, cache: LatentCache, minutes: float, batch: int, rate: float) -> dict[str, float]:
+def measure(
+    network: nn.Module, cache: LatentCache, process: Process, minutes: float, batch: int, rate: float
+) -> dict[str, float]:
     """Train for some minutes, return the held-out loss."""
-    process = make_process(DiffusionConfig())
     network = network.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
 
@@ -106,7 +108,11 @@ def main() -> int:
     options = parser.parse_args()
     settings = json.loads((options.run / "config.json").read_text(encoding="utf-8"))
     cache = LatentCache(options.run / "cache" / "latents", settings["latents"]["chunk"])
-    config = DenoiserConfig(condition=None, condition_channels=0)
+    model = settings["model"]
+    config = validate(
+        DenoiserConfig, model["denoiser"] | {"condition": None, "condition_channels": 0}, str(options.run)
+    )
+    process = make_process(validate(DiffusionConfig, model["diffusion"], str(options.run)))
     results: dict[str, object] = {
         "minutes": options.minutes,
         "batch": options.batch,
@@ -117,7 +123,7 @@ def main() -> int:
     for name, kind in (("ours", Denoiser), ("monai", Monai)):
         torch.manual_seed(0)
         results[name] = measure(
-            kind(config, len(cache.mean)), cache, options.minutes, options.batch, options.learning_rate
+            kind(config, len(cache.mean)), cache, process, options.minutes, options.batch, options.learning_rate
         )
     json.dump(results, sys.stdout, indent=1)
     print()
