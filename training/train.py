@@ -20,6 +20,8 @@ def run() -> int:
             raise
         sys.stderr.write(f"error: training needs the package {package}: pip install '{PROJECT}[train]'\n")
         return 2
+    except KeyboardInterrupt:  # during the first imports
+        return 130
 
 
 if __name__ == "__main__":

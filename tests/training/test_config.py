@@ -107,6 +107,17 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "run").exists()
 
 
+def test_ctrl_c_outside_of_the_stages_leaves_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_vqldm.training.run.run_training", interrupted)
+    assert main(["smoke-ldm", "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == "interrupted; run the same command again\n"
+
+
 def test_a_changed_configuration_is_refused_with_its_key(tmp_path: Path, tiny: SimpleNamespace) -> None:
     folder = RunFolder(tmp_path / "run", tmp_path / "run/cache")
     everything = ["autoencoder", "latents", "denoiser"]

@@ -23,6 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when done or stopped by SIGTERM with everything saved, 130 when stopped by Ctrl-C, 2 on an error of the user's
         making (one line on stderr).
     """
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # while importing, or after everything was saved: a run answers Ctrl-C itself
+        sys.stderr.write("interrupted; run the same command again\n")
+        return 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         from napari_vqldm.training.run import run_training
