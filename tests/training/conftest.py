@@ -101,11 +101,7 @@ def write_toml(path: Path, values: dict[str, Any]) -> Path:
 
 def quiet_run(config: TrainConfig | Path, out: Path, **options: Any) -> Path | None:
     """`run_training` without output."""
-    threads = torch.get_num_threads()
-    try:
-        return run_training(config, out, console=Console(quiet=True), **options)
-    finally:
-        torch.set_num_threads(threads)
+    return run_training(config, out, console=Console(quiet=True), **options)
 
 
 def weights(path: Path) -> dict[str, Tensor]:

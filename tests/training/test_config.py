@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import napari_vqldm.training.run as run_module
 from napari_vqldm.config import Config
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.models.autoencoder import Autoencoder
@@ -105,6 +106,28 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert '"kl_weight"' in said and "denoiser:" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_leaves_the_settings_of_the_process_as_they_were(
+    tmp_path: Path, bank_cache: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings() -> tuple[int, bool, str]:
+        return torch.get_num_threads(), torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+
+    launch, seen = run_module._launch, []
+
+    def launch_and_change(config: TrainConfig) -> object:
+        fabric = launch(config)
+        torch.backends.cudnn.benchmark = True  # what a GPU brings along
+        torch.set_float32_matmul_precision("high")
+        seen.append(settings())
+        return fabric
+
+    monkeypatch.setattr(run_module, "_launch", launch_and_change)
+    before = settings()
+    with pytest.raises(ConfigError, match="needs stage"):
+        tiny.run(tiny.config(threads=before[0] + 1), tmp_path / "run", stages=["denoiser"], cache=bank_cache)
+    assert seen == [(before[0] + 1, True, "high")] and settings() == before
 
 
 def test_ctrl_c_outside_of_the_stages_leaves_one_line(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -86,13 +87,26 @@ def run_training(
     source = None if isinstance(config, TrainConfig) else find_config(config)
     settings = config if isinstance(config, TrainConfig) else load_train_config(config)
     chosen = _ordered(stages)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     folder = RunFolder(Path(out), Path(cache) if cache is not None else Path(out) / "cache")
     if dry_run:
         _describe(settings, folder, chosen, console or Console())
         return None
     _check_data(settings)
+    with _process_settings_restored():
+        return _run(settings, source, folder, chosen, fresh, console)
+
+
+def _run(
+    settings: TrainConfig,
+    source: Path | None,
+    folder: RunFolder,
+    chosen: list[StageName],
+    fresh: bool,
+    console: Console | None,
+) -> Path | None:
+    """Launch the processes, open the run folder and run the stages."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     fabric = _launch(settings)
     if fabric.is_global_zero:
         open_run(folder, settings, source, chosen, fresh)
@@ -105,6 +119,19 @@ def run_training(
             return _run_stages(run, chosen)
         finally:
             log.close()
+
+
+@contextmanager
+def _process_settings_restored() -> Iterator[None]:
+    """Leave torch's settings of the whole process as they were: what follows a training may want full precision."""
+    threads, search = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    precision = torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = search
+        torch.set_float32_matmul_precision(precision)
 
 
 def _run_stages(run: Run, stages: Sequence[StageName]) -> Path | None:
