@@ -154,7 +154,8 @@ def test_the_page_shows_every_gate_and_says_when_it_proves_nothing(load):
     assert all(render.GATE_NAMES[name] in page for name in model["gates"])
     assert "prove nothing" in page
     assert "1.9 (intensity known 2, estimated 1.9)" in page
-    assert "| minutes predicted | 120 (CPU, 2 threads, all stages) |" in page
+    planned = result["spec"]["predicted_minutes"]
+    assert f"| minutes predicted | {planned['ldm']} ({planned['device']}, all stages) |" in page
     assert "24 and 24" in page
     assert "prove nothing" not in render.render([result | {"quick": False}])
     with pytest.raises(SystemExit, match="one specification"):
