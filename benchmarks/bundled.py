@@ -41,6 +41,7 @@ from standard64 import (
     load_standard,
     record,
     simulated_set,
+    simulated_twins,
     training_bank,
 )
 
@@ -198,7 +199,8 @@ def sample_scores(
     if model.config.simulation is not None:
         count = bank_size(model, effort.bank, effort.quick)
         bank = counted(training_bank(model, count, effort.device), count, "training volumes")
-        copies, others = samples[: effort.queries], reference.clean[: effort.queries]
+        copies = samples[: effort.queries]
+        others = simulated_twins(standard, part["condition_seed"], len(copies))
         found = nearest_patches([*copies, *others], bank, effort.device)
         scores["memorization"] = memorization_scores(found, len(copies)) | {
             "training_volumes": count,

@@ -199,7 +199,7 @@ def _rest(simulated: dict[str, Any], models: Sequence[dict[str, Any]]) -> list[s
             "## Copies of training volumes",
             "",
             "Best correlation of 16 x 48 x 48 patches with any place of any training volume, flips and 90-degree turns "
-            "included, mean over volumes.",
+            "included, mean over volumes. Held-out: simulated with the parameters that the samples were asked for.",
             "",
         ]
         lines += table(

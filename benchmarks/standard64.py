@@ -108,6 +108,16 @@ def drawn_conditions(standard: Standard, model: Model, seed: int, count: int) ->
     return [{name: value for name, value in values.items() if name in known} for values in drawn]
 
 
+def simulated_twins(standard: Standard, seed: int, count: int) -> list[Array]:
+    """Simulate noise-free volumes of the very parameters that `drawn_conditions` of this seed asks for.
+
+    How much a patch resembles another depends on organisation and density first of all: only volumes that agree in
+    them say what a resemblance is worth.
+    """
+    simulator = Simulator(standard.simulation)
+    return [simulator.sample(seed, [index], noisy=False).clean[0, 0].numpy() for index in range(count)]
+
+
 def generated_volumes(
     model: Model, seed: int, conditions: Sequence[dict[str, float | str]], batch: int, precision: Precision
 ) -> Iterator[Array]:

@@ -21,7 +21,7 @@ from napari_vqldm.files.samples import sample_path
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.denoiser import Denoiser
-from napari_vqldm.simulate import tier
+from napari_vqldm.simulate import Simulator, tier
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -204,6 +204,19 @@ def test_both_families_run_from_checkpoint_to_page(load, tmp_path, capsys):
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 4
     assert load("render").main([str(out), "--out", str(page)]) == 0
     assert "Code usage" in page.read_text()
+
+
+def test_held_out_twins_have_the_parameters_that_samples_are_asked_for(load):
+    benchmark = load("standard64")
+    standard = benchmark.load_standard(quick=True)
+    model = SimpleNamespace(config=ModelConfig(family="ldm", denoiser=DenoiserConfig(), simulation=tier("standard")))
+    asked = benchmark.drawn_conditions(standard, model, 11, 2)
+    twins = benchmark.simulated_twins(standard, 11, 2)
+    for index, (conditions, twin) in enumerate(zip(asked, twins, strict=True)):
+        batch = Simulator(standard.simulation).sample(11, [index], noisy=False)
+        values = batch.parameters[0].condition_values()
+        assert conditions and all(values[name] == value for name, value in conditions.items())
+        assert np.array_equal(twin, batch.clean[0, 0].numpy())
 
 
 def trained_on(number):
