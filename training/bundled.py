@@ -1,7 +1,7 @@
 """Train both bundled models on one machine: ``python training/bundled.py RUNS [--denoiser-steps N M]``.
 
 The second model starts from the first and shares its simulated volumes. Its autoencoder and latents are made beside the
-denoiser of the first, which leaves a GPU idle in between. The same command again resumes. Results:
+denoiser of the first: alone, each leaves much of a GPU idle. The same command again resumes. Results:
 RUNS/ldm/checkpoint.safetensors and RUNS/vq-ldm/checkpoint.safetensors.
 """
 
