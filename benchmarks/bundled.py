@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from samples import generated_volumes, keep_latents
 from scores import (
     Scores,
     baseline_rows,
@@ -37,7 +38,6 @@ from standard64 import (
     Standard,
     bank_size,
     drawn_conditions,
-    generated_volumes,
     load_standard,
     record,
     simulated_set,
@@ -49,7 +49,7 @@ from napari_vqldm import __version__
 from napari_vqldm.checkpoint import Model, load_checkpoint
 from napari_vqldm.codebook import codebook_usage
 from napari_vqldm.coding import Precision
-from napari_vqldm.errors import VqldmError
+from napari_vqldm.errors import ConfigError, VqldmError
 from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.metrics.distribution import lateral_spectrum
@@ -69,6 +69,7 @@ class Effort:
 
     ``queries``: volumes of each set, generated and held-out, that are searched for copies; None: all of them.
     ``precision``: of sampling; reconstructions are always made in fp32.
+    ``samples``: folder of latents that were sampled elsewhere.
     """
 
     device: str
@@ -78,6 +79,7 @@ class Effort:
     quick: bool
     pictures: Path | None
     precision: Precision
+    samples: Path | None
 
 
 class Clock:
@@ -186,7 +188,8 @@ def sample_scores(
     """Samples against simulated volumes, memorization, control of the length density."""
     part, control, scores = standard.spec["generated"], standard.spec["control"], {}
     conditions = drawn_conditions(standard, model, part["condition_seed"], part["count"])
-    volumes = generated_volumes(model, part["seed"], conditions, effort.batch, effort.precision)
+    kept, kept_control = kept_files(effort.samples, model)
+    volumes = generated_volumes(model, part["seed"], conditions, effort.batch, effort.precision, kept)
     samples = list(counted(volumes, part["count"], "samples"))
     clock.lap(f"{model.name} generate")
     recorded = record(standard, samples, part["camera_seed"])
@@ -208,16 +211,44 @@ def sample_scores(
             "held_out_volumes": len(others),
         }
         clock.lap(f"{model.name} memorization")
-    levels = [level for level in control["length_density_um_per_um3"] for _ in range(control["per_level"])]
-    wanted = drawn_conditions(standard, model, control["condition_seed"], len(levels))
-    if any("length_density_um_per_um3" in c for c in wanted):
-        asked = [c | {"length_density_um_per_um3": level} for c, level in zip(wanted, levels, strict=True)]
-        volumes = generated_volumes(model, control["seed"], asked, effort.batch, effort.precision)
+    levels, asked = control_conditions(standard, model)
+    if asked:
+        volumes = generated_volumes(model, control["seed"], asked, effort.batch, effort.precision, kept_control)
         answers = record(standard, list(counted(volumes, len(levels), "control")), control["camera_seed"])
         traced = [t.length_density_um_per_um3 for t in trace_all(standard, answers)]
         scores["control"] = control_scores(levels, traced)
         clock.lap(f"{model.name} control")
     return scores
+
+
+def control_conditions(standard: Standard, model: Model) -> tuple[list[float], list[dict[str, float | str]]]:
+    """Length density asked of each volume of the control test, and all its conditions; none for a model without."""
+    control = standard.spec["control"]
+    levels = [level for level in control["length_density_um_per_um3"] for _ in range(control["per_level"])]
+    drawn = drawn_conditions(standard, model, control["condition_seed"], len(levels))
+    if not any("length_density_um_per_um3" in c for c in drawn):
+        return levels, []
+    return levels, [c | {"length_density_um_per_um3": level} for c, level in zip(drawn, levels, strict=True)]
+
+
+def kept_files(folder: Path | None, model: Model) -> tuple[Path | None, Path | None]:
+    """Files of the samples and of those of the control test in ``folder``."""
+    if folder is None:
+        return None, None
+    return folder / f"{model.name}-generated.safetensors", folder / f"{model.name}-control.safetensors"
+
+
+def keep_samples(folder: Path, model: Model, standard: Standard, batch: int, precision: Precision) -> None:
+    """Sample what `sample_scores` wants and write it to ``folder``."""
+    part, control = standard.spec["generated"], standard.spec["control"]
+    conditions = drawn_conditions(standard, model, part["condition_seed"], part["count"])
+    generated, controlled = kept_files(folder, model)
+    if generated is None or controlled is None:
+        raise ConfigError("expected a folder for the samples")
+    keep_latents(generated, model, part["seed"], conditions, batch, precision)
+    asked = control_conditions(standard, model)[1]
+    if asked:
+        keep_latents(controlled, model, control["seed"], asked, batch, precision)
 
 
 def write_pictures(
@@ -272,6 +303,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="small sets: shows that everything runs, proves nothing")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write contact sheets")
+    parser.add_argument("--keep-samples", type=Path, metavar="DIR", help="sample, write the latents there, and stop")
+    parser.add_argument("--samples", type=Path, metavar="DIR", help="score the latents written by --keep-samples")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, help="samples at once; default 1 on the CPU, 16 elsewhere")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of sampling; default fp32")
@@ -292,10 +325,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if model.denoiser is not None and model.config.simulation is not None:
                 bank_size(model, options.bank, options.quick)  # refused now, not after half an hour
         standard = load_standard(options.count, options.generated, options.per_level, options.quick)
+        if options.keep_samples is not None:
+            for model in models:
+                keep_samples(options.keep_samples, model, standard, batch, options.precision)
+            return 0
         simulated, reference = simulated_scores(standard, clock)
         queries = options.quick_memorization or (QUICK["memorization"] if options.quick else None)
         effort = Effort(
-            options.device, batch, options.bank, queries, options.quick, options.pictures, options.precision
+            options.device,
+            batch,
+            options.bank,
+            queries,
+            options.quick,
+            options.pictures,
+            options.precision,
+            options.samples,
         )
         scored = [model_scores(m, standard, simulated, reference, effort, clock) for m in models]
     except VqldmError as error:

@@ -1,8 +1,8 @@
-"""Seconds per training step of the denoiser: ``python benchmarks/denoiser_speed.py [--widths 48,96,128 ...]``.
+"""Seconds per training step of the denoiser: ``python benchmarks/denoiser_speed.py [--widths 48,96,128/1,2,2 ...]``.
 
-Forward, backward and optimizer step in bfloat16 on random latents of the bundled models' shape, everything else of a
-training step left out; each case with contiguous tensors and with channels last, with ``--compile`` also compiled.
-Prints one JSON object per case.
+Channels per level, and residual blocks after a slash. Forward, backward and optimizer step in bfloat16 on random
+latents of the bundled models' shape, everything else of a training step left out; each case with contiguous tensors and
+with channels last, with ``--compile`` also compiled. Prints one JSON object per case.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ from napari_vqldm.training.losses import DenoiserTask
 LATENT = (4, 16, 32, 32)  # channels, z, y, x
 
 
-def widths(text: str) -> tuple[int, ...]:
-    """Read "48,96,128"."""
-    return tuple(int(part) for part in text.split(","))
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
+Widths = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def widths(text: str) -> Widths:
+    """Read "48,96,128/1,2,2": channels and blocks."""
+    channels, _, blocks = text.partition("/")
+    return tuple(map(int, channels.split(","))), tuple(map(int, (blocks or "1,2,2").split(",")))
 
 
 def seconds_per_step(
@@ -63,7 +68,8 @@ def seconds_per_step(
     seconds = (wait() - warm) / steps
     return {
         "widths": config.channels,
-        "layout": "channels last" if layout is torch.channels_last_3d else "contiguous",
+        "blocks": config.blocks,
+        "layout": next(name for name, value in LAYOUTS.items() if value is layout),
         "compiled": compiled,
         "parameters": parameters,
         "first_three_steps_s": round(warm - start, 2),
@@ -75,19 +81,20 @@ def seconds_per_step(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time every case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--widths", nargs="+", type=widths, default=[DenoiserConfig().channels], metavar="A,B,C")
+    parser.add_argument("--widths", nargs="+", type=widths, default=[widths("48,96,128")], metavar="A,B,C/I,J,K")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     options = parser.parse_args(arguments)
     torch.backends.cudnn.benchmark = True
-    for channels in options.widths:
-        for layout in (torch.contiguous_format, torch.channels_last_3d):
+    for channels, blocks in options.widths:
+        for layout in (LAYOUTS[name] for name in options.layouts):
             for compiled in (False, True) if options.compile else (False,):
                 torch.compiler.reset()
                 case = seconds_per_step(
-                    DenoiserConfig(channels=channels, condition_channels=0),
+                    DenoiserConfig(channels=channels, blocks=blocks, scale_shift=True, condition_channels=0),
                     torch.device(options.device),
                     options.batch,
                     options.steps,

@@ -1,4 +1,4 @@
-"""The volumes of the benchmark: simulated sets, samples of a model, the training bank. Seeds: data/standard64.json."""
+"""The volumes of the benchmark: simulated sets, conditions, the training bank. Seeds: data/standard64.json."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ import numpy.typing as npt
 import torch
 
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import Precision
-from napari_vqldm.conditions import check_conditions
 from napari_vqldm.config import CameraConfig, Float3, SimulationConfig, validate
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.generate import decode_start, draw_start, plan_sampling, sample_starts
 from napari_vqldm.simulate import SampleParameters, Simulator, camera_in_filament_units, render_camera, tier
 
 Array = npt.NDArray[np.float32]
@@ -116,24 +113,6 @@ def simulated_twins(standard: Standard, seed: int, count: int) -> list[Array]:
     """
     simulator = Simulator(standard.simulation)
     return [simulator.sample(seed, [index], noisy=False).clean[0, 0].numpy() for index in range(count)]
-
-
-def generated_volumes(
-    model: Model, seed: int, conditions: Sequence[dict[str, float | str]], batch: int, precision: Precision
-) -> Iterator[Array]:
-    """Sample one noise-free volume per entry of ``conditions`` with the checkpoint's own sampler, steps and guidance.
-
-    As `napari_vqldm.generate`, volume i with its own conditions, but several volumes at once.
-    """
-    sampling = plan_sampling(model, None, None, None, None, None, precision)
-    for first in range(0, len(conditions), batch):
-        indices = range(first, min(first + batch, len(conditions)))
-        starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
-        latents = torch.empty(0)
-        for step in sample_starts(model, starts, sampling):
-            latents = step.latent
-        for start, latent in zip(starts, latents, strict=True):
-            yield decode_start(model, latent, start, sampling, {}, f"sample-{start.index}").data
 
 
 def bank_size(model: Model, wanted: int | None, quick: bool) -> int:

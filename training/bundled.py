@@ -2,7 +2,8 @@
 
 The second model starts from the first and shares its simulated volumes. Its autoencoder and latents are made beside the
 denoiser of the first: alone, each leaves much of a GPU idle. The same command again resumes. Results:
-RUNS/ldm/checkpoint.safetensors and RUNS/vq-ldm/checkpoint.safetensors.
+RUNS/ldm/checkpoint.safetensors and RUNS/vq-ldm/checkpoint.safetensors. ``--autoencoders NAME NAME`` (checkpoints or
+bundled models) trains new denoisers for autoencoders that stay as they are.
 """
 
 import argparse
@@ -22,14 +23,19 @@ from napari_vqldm.training.interrupt import Interrupted
 from napari_vqldm.training.run import run_training
 
 
-def planned(preset: str, steps: int | None, start: Path | None) -> TrainConfig:
-    """Read a preset; ``steps`` replaces its denoiser's, ``start`` (a run folder) the model that it starts from."""
+def planned(preset: str, steps: int | None, start: Path | None, autoencoder_from: str | None) -> TrainConfig:
+    """Read a preset; ``steps`` replaces its denoiser's, ``start`` (a run folder) the model that it starts from.
+
+    With ``autoencoder_from`` the autoencoder of that checkpoint stays as it is.
+    """
     config = load_train_config(preset)
     denoiser = config.denoiser.model_dump() | ({"steps": steps} if steps else {})
     autoencoder = config.autoencoder.model_dump()
     for stage in (autoencoder, denoiser):
         if stage["init_from"] is not None and start is not None:
             stage["init_from"] = str(start)
+    if autoencoder_from is not None:
+        autoencoder |= {"steps": 0, "init_from": autoencoder_from}
     return TrainConfig.model_validate(config.model_dump() | {"autoencoder": autoencoder, "denoiser": denoiser})
 
 
@@ -56,11 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="RUNS", help="folder of both run folders and the simulated volumes")
     parser.add_argument("--presets", nargs=2, default=("ldm", "vq-ldm"), metavar="PRESET", help="presets or TOML files")
     parser.add_argument("--denoiser-steps", nargs=2, type=int, default=(None, None), metavar="N", help="of each model")
+    parser.add_argument("--autoencoders", nargs=2, default=(None, None), metavar="NAME", help="taken as they are")
     options = parser.parse_args(arguments)
     try:
         first_out, second_out = (options.out / Path(preset).stem for preset in options.presets)
-        first = planned(options.presets[0], options.denoiser_steps[0], None)
-        second = planned(options.presets[1], options.denoiser_steps[1], first_out)
+        first = planned(options.presets[0], options.denoiser_steps[0], None, options.autoencoders[0])
+        second = planned(options.presets[1], options.denoiser_steps[1], first_out, options.autoencoders[1])
         bank = options.out / "bank"
         run_stages(first, first_out, bank, ["autoencoder", "latents"])
         context = multiprocessing.get_context("spawn")  # a fork would inherit the state of the GPU

@@ -202,6 +202,7 @@ class DenoiserConfig(Config):
     attention: tuple[bool, ...] = (False, False, True)
     head_channels: PositiveInt = 32
     norm_groups: PositiveInt = 8
+    scale_shift: bool = False  # the embedding scales and shifts channels after a norm; False: is added before it
     condition_channels: Annotated[int, Field(ge=0)] = 4  # concatenated control channels, zero-initialised
     condition: ConditionConfig | None = ConditionConfig()  # None: nothing is known about the training volumes
 
@@ -232,6 +233,7 @@ class DiffusionConfig(Config):
     time_shift: Annotated[float, Field(ge=1.0, le=100.0)] = 1.0  # flow: more training times and steps near the noise
     steps: PositiveInt = 30  # default number of inference steps
     sampler: Literal["euler", "heun", "dpmpp_2m_sde", "ddim", "ddpm"] = "euler"
+    stochastic_above: Fraction = 0.0  # dpmpp_2m_sde: steps that start at a time below this add no fresh noise
     guidance_scale: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0  # default of `generate`; 1 is none
     requantize: bool = True  # vq-ldm: nearest codes once more before decoding
 

@@ -1,7 +1,8 @@
 """The denoiser: a convolutional U-Net of MONAI's diffusion blocks with what few-step training and control need.
 
 Differences from MONAI's `DiffusionModelUNet` (docs/experiments.md has the measurements): strides per axis, channels are
-reduced before upsampling instead of after it, one more residual block on the way up than down. Additions: a second time
+reduced before upsampling instead of after it, one more residual block on the way up than down, and, where the
+configuration says so, the embedding scales channels instead of only shifting them. Additions: a second time
 input (for MeanFlow or shortcut training), a condition vector that can be dropped, concatenated condition channels. Each
 addition starts at zero, so that a fresh network ignores it.
 """
@@ -22,6 +23,26 @@ from napari_vqldm.models.blocks import strided_conv
 TIME_SCALE = 1000.0  # the sinusoidal embedding expects times of the size of DDPM step numbers
 
 
+class ScaleShiftBlock(DiffusionUNetResnetBlock):
+    """MONAI's residual block whose embedding scales and shifts the channels after the second norm.
+
+    "Adaptive group normalization" of Dhariwal & Nichol 2021 (arXiv:2105.05233, Eq. 4). Added before that norm, as the
+    parent does it, much of the embedding is normalized away again.
+    """
+
+    def __init__(self, in_channels: int, embedding: int, channels: int, norm_groups: int) -> None:
+        super().__init__(3, in_channels, embedding, channels, norm_num_groups=norm_groups)
+        self.time_emb_proj = nn.Linear(embedding, 2 * channels)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Map (B, C, d, h, w) and an embedding (B, E) to (B, C', d, h, w)."""
+        scale, shift = self.time_emb_proj(self.nonlinearity(emb))[:, :, None, None, None].chunk(2, dim=1)
+        h = self.conv1(self.nonlinearity(self.norm1(x)))
+        h = self.conv2(self.nonlinearity(self.norm2(h) * (1 + scale) + shift))
+        out: Tensor = self.skip_connection(x) + h
+        return out
+
+
 class Level(nn.Module):
     """Residual blocks at one resolution, each followed by attention where asked."""
 
@@ -30,7 +51,10 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            DiffusionUNetResnetBlock(3, n, embedding, channels, norm_num_groups=config.norm_groups) for n in inputs
+            ScaleShiftBlock(n, embedding, channels, config.norm_groups)
+            if config.scale_shift
+            else DiffusionUNetResnetBlock(3, n, embedding, channels, norm_num_groups=config.norm_groups)
+            for n in inputs
         )
         self.attentions = nn.ModuleList(
             SpatialAttentionBlock(3, channels, config.head_channels, config.norm_groups, use_flash_attention=True)

@@ -80,7 +80,7 @@ class StageConfig(Config):
 class AutoencoderStage(StageConfig):
     """Stage 1. Weights multiply means over elements."""
 
-    steps: PositiveInt = 3000
+    steps: NonNegativeInt = 3000  # 0: the autoencoder of ``init_from`` as it is
     reconstruction: Literal["l1", "mse", "l1+mse"] = "l1+mse"
     l1_weight: NonNegative = 1.0
     mse_weight: NonNegative = 1.0
@@ -146,6 +146,8 @@ class TrainConfig(Config):
             raise ValueError(
                 f"model.simulation.shape {model.simulation.shape} is smaller than model.window {model.window}"
             )
+        if self.autoencoder.steps == 0 and self.autoencoder.init_from is None:
+            raise ValueError("autoencoder.steps = 0 takes a trained autoencoder as it is: name it in init_from")
         low, high = self.data.gain_range
         if low > high:
             raise ValueError(f"data.gain_range: expected low <= high, got {self.data.gain_range}")

@@ -206,12 +206,14 @@ def make_sources(
 T = TypeVar("T")
 
 
-def prefetch(make: Callable[[int], T], steps: Iterable[int], depth: int = 2) -> Iterator[tuple[int, T]]:
-    """Yield (step, make(step)) in order while one background thread works ``depth`` steps ahead.
+def prefetch(
+    make: Callable[[int], T], steps: Iterable[int], depth: int = 2, threads: int = 1
+) -> Iterator[tuple[int, T]]:
+    """Yield (step, make(step)) in order while background threads work up to ``depth`` steps ahead.
 
-    ``make`` must be a function of the step alone; then the thread changes nothing but the time.
+    ``make`` must be a function of the step alone; then the threads change nothing but the time.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader") as pool:
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="loader") as pool:
         waiting: deque[tuple[int, Future[T]]] = deque()
         try:
             for step in steps:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from napari_vqldm.card import GateResult, TrainingSummary, downsample_curve
+from napari_vqldm.card import GateResult, TrainingSummary, downsample_curve, read_header
 from napari_vqldm.checkpoint import save_checkpoint
 from napari_vqldm.config import Float3, ModelConfig
 from napari_vqldm.latent import LatentSpace
@@ -15,6 +15,7 @@ from napari_vqldm.training.config import FolderData, StageName, TrainConfig
 from napari_vqldm.training.folder import git_hash, read_metrics
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.resume import load_record
+from napari_vqldm.training.warm_start import find_checkpoint
 
 CURVES = ("loss", "l1", "kl", "perplexity_batch", "held_out_psnr_unit_range_db", "held_out_loss")
 LIMITS = (
@@ -37,14 +38,17 @@ def save_result(
     trained: tuple[StageName, ...] = ("autoencoder", "denoiser")
     records = {stage: load_record(run.folder.state(stage)) for stage in trained}
     done = {stage: record for stage, record in records.items() if record is not None}
+    before = _taken_over(config)
+    minutes = {stage: round(record["seconds"] / 60, 2) for stage, record in done.items()}
+    steps = {stage: int(record["step"]) for stage, record in done.items()}
     summary = TrainingSummary(
         preset=config.name,
         seed=config.seed,
         git=git_hash(),
         device=device_name(run.device),
-        minutes={stage: round(record["seconds"] / 60, 2) for stage, record in done.items()},
-        steps={stage: int(record["step"]) for stage, record in done.items()},
-        curve={name: downsample_curve(points) for name, points in curve.items()},
+        minutes=before.minutes | minutes,
+        steps=before.steps | steps,
+        curve=before.curve | {name: downsample_curve(points) for name, points in curve.items()},
         num_volumes=0 if isinstance(config.data, FolderData) else config.data.num_volumes,
     )
     space.cpu()
@@ -64,6 +68,20 @@ def save_result(
         force=True,
     )
     space.to(run.device)
+
+
+def _taken_over(config: TrainConfig) -> TrainingSummary:
+    """What the header of another checkpoint says of an autoencoder that was taken from it as it is."""
+    stage = config.autoencoder
+    path = find_checkpoint(stage.init_from, "autoencoder") if stage.steps == 0 and stage.init_from else None
+    if path is None:
+        return TrainingSummary()
+    known = read_header(path).training
+    return TrainingSummary(
+        minutes={name: value for name, value in known.minutes.items() if name == "autoencoder"},
+        steps={name: value for name, value in known.steps.items() if name == "autoencoder"},
+        curve={name: points for name, points in known.curve.items() if name.startswith("autoencoder/")},
+    )
 
 
 def final_model(config: TrainConfig, voxel_size_um: Float3) -> ModelConfig:

@@ -78,6 +78,11 @@ class TrainableStage(Protocol[B]):
         """Everything that is optimized, and its loss as forward."""
         ...
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether weights and batches lie channels last in memory."""
+        ...
+
     def batch(self, step: int) -> B:
         """Make the batch of a step, in the loader thread; a function of the step alone."""
         ...
@@ -152,13 +157,17 @@ class _Loop(Generic[B]):
     def __init__(self, run: Run, stage: TrainableStage[B]) -> None:
         self.context, self.stage, self.config = run, stage, stage.config
         task = stage.task.to(run.device)
-        if run.device.type == "cpu" or stage.name == "autoencoder":
-            to_channels_last(task)  # the denoiser is slower with it on an H200: 47 ms a step of 32, 40 ms without
+        if stage.channels_last:
+            to_channels_last(task)
         self.average = averaged_copy(task, self.config.ema_decay)
         self.average.eval()
         parameters = [p for p in task.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=self.config.learning_rate, betas=self.config.betas, weight_decay=self.config.weight_decay
+            parameters,
+            lr=self.config.learning_rate,
+            betas=self.config.betas,
+            weight_decay=self.config.weight_decay,
+            fused=run.device.type == "cuda",
         )
         self.step = 0  # optimizer steps done
         self.seconds = 0.0

@@ -183,8 +183,8 @@ def _first_missing(folder: RunFolder, config: TrainConfig, stages: Sequence[Stag
         if stage == "latents":
             done = (folder.latents / "latents.json").exists()
         else:
-            record = load_record(folder.state(stage))
-            done = record is not None and int(record["step"]) >= getattr(config, stage).steps
+            record, steps = load_record(folder.state(stage)), getattr(config, stage).steps
+            done = steps == 0 or (record is not None and int(record["step"]) >= steps)
         if not done:
             return stage
     return None

@@ -40,7 +40,7 @@ def warm_start(network: nn.Module, stage: StageName, source: str) -> WarmStart:
     ConfigError
         If the source is neither a run folder nor a checkpoint, or nothing fits.
     """
-    path, tensors = _weights(Path(source).expanduser(), stage)
+    path, tensors = _weights(source, stage)
     used, cut, left = [], [], []
     for name, tensor in network.state_dict().items():
         other = tensors.get(name)
@@ -57,23 +57,30 @@ def warm_start(network: nn.Module, stage: StageName, source: str) -> WarmStart:
     return WarmStart(path, tuple(used), tuple(cut), tuple(left))
 
 
-def _weights(source: Path, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
+def find_checkpoint(source: str, stage: StageName) -> Path | None:
+    """Return the checkpoint that ``init_from`` of a stage means; None when it is a run folder that has none yet."""
+    path = available().get(source, Path(source).expanduser())
+    if not path.is_dir():
+        return path
+    names = ("checkpoint.safetensors", "autoencoder.safetensors")[: 2 if stage == "autoencoder" else 1]
+    return next((path / name for name in names if (path / name).exists()), None)
+
+
+def _weights(source: str, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
     """Find the averaged weights of a stage in a run folder, a checkpoint or a bundled model of that name."""
-    source = available().get(str(source), source)
-    if source.is_dir():
-        for name in ("checkpoint.safetensors", "autoencoder.safetensors"):
-            if (source / name).exists() and not (stage == "denoiser" and name.startswith("autoencoder")):
-                return _weights(source / name, stage)
-        state = load_state(source / "state" / f"{stage}.safetensors")
+    path = find_checkpoint(source, stage)
+    if path is None:
+        folder = Path(source).expanduser()
+        state = load_state(folder / "state" / f"{stage}.safetensors")
         if state is None:
-            raise ConfigError(f"{stage}.init_from: {source} holds neither a checkpoint nor a state of stage {stage!r}")
-        return source, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
-    if not source.exists():
+            raise ConfigError(f"{stage}.init_from: {folder} holds neither a checkpoint nor a state of stage {stage!r}")
+        return folder, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
+    if not path.exists():
         raise ConfigError(
-            f"{stage}.init_from: {source} does not exist: give a run folder, a checkpoint or a bundled model"
+            f"{stage}.init_from: {path} does not exist: give a run folder, a checkpoint or a bundled model"
         )
-    model = load_checkpoint(source)
+    model = load_checkpoint(path)
     network: nn.Module | None = model.space.autoencoder if stage == "autoencoder" else model.denoiser
     if network is None:
-        raise ConfigError(f"{stage}.init_from: {source} holds no denoiser: give a checkpoint of a finished run")
-    return source, network.state_dict()
+        raise ConfigError(f"{stage}.init_from: {path} holds no denoiser: give a checkpoint of a finished run")
+    return path, network.state_dict()

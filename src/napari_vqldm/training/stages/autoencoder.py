@@ -41,6 +41,7 @@ class AutoencoderTraining:
     """What the loop needs to train an autoencoder; see `napari_vqldm.training.loop.TrainableStage`."""
 
     name: StageName = "autoencoder"
+    channels_last = True
 
     def __init__(self, run: Run, source: VolumeSource, held_out: VolumeSource) -> None:
         self.context, self.source, self.held_out = run, source, held_out

@@ -63,6 +63,7 @@ class DenoiserTraining:
             self.network = Denoiser(model.denoiser, model.autoencoder.latent_channels)
         if self.network.control is not None:
             self.network.control.requires_grad_(False)  # this stage gives no control volumes; it stays at zero
+        self.channels_last = run.device.type == "cpu" or self.config.compile  # see docs/experiments.md
         self.task: nn.Module = DenoiserTask(self.network, self.process)
         if self.config.compile:
             self.task.compile()  # in place: the names of the weights stay as they are
@@ -189,7 +190,7 @@ class DenoiserTraining:
             None if value is None else value.to(device, non_blocking=True) for value in (batch.condition, batch.drop)
         )
         t = batch.t.to(device, non_blocking=True)
-        if device.type == "cpu":  # on a GPU this network is faster with channels first
+        if self.channels_last:
             x_0, eps = channels_last(x_0), channels_last(eps)
         return replace(batch, x_0=x_0, eps=eps, t=t, condition=condition, drop=drop)
 

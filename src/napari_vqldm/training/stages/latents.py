@@ -10,6 +10,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +30,14 @@ from napari_vqldm.models.condition import encode_condition
 from napari_vqldm.quantizers import CodeUsage
 from napari_vqldm.training.bank import VolumeBank
 from napari_vqldm.training.config import LatentsStage
-from napari_vqldm.training.data import StackSource, VolumeSource
+from napari_vqldm.training.data import Crop, StackSource, VolumeSource, prefetch
 from napari_vqldm.training.draws import Key
 from napari_vqldm.training.folder import read_json, save_array, write_json
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.stages.autoencoder import channels_last
 
 Part = str  # "train" or "held_out"
+LOADER_THREADS = 4  # cut and flip volumes while others are encoded
 
 
 @dataclass(frozen=True)
@@ -187,29 +189,36 @@ def _encode_part(
 ) -> Iterator[int]:
     """Encode the missing chunks of one part; yields the number of entries done."""
     config, model = run.config.latents, run.config.model
-    to_channels = isinstance(source, StackSource)
+    of_stacks = isinstance(source, StackSource)
     stream = "latents" if part == "train" else "held_out"
-    for start in range(0, entries, config.chunk):
-        stop = min(start + config.chunk, entries)
-        path = folder / f"{part}-{start:06d}.npy"
-        if not path.exists():
+    paths = {start: folder / f"{part}-{start:06d}.npy" for start in range(0, entries, config.chunk)}
+    missing = [start for start, path in paths.items() if not path.exists()]
+
+    def crops_of(first: int) -> list[Crop]:
+        stop = min(first + config.batch_size, first - first % config.chunk + config.chunk, entries)
+        return [
+            source.crop(
+                Key(run.config.seed, stream, 0, j),
+                model.window,
+                None if of_stacks else j // variants,
+                part == "train",
+                (1.0, 1.0),  # no gain here, see above
+            )
+            for j in range(first, stop)
+        ]
+
+    firsts = [
+        first for start in missing for first in range(start, min(start + config.chunk, entries), config.batch_size)
+    ]
+    done, blocks = entries - sum(min(config.chunk, entries - start) for start in missing), []
+    yield done
+    for first, crops in prefetch(crops_of, firsts, LOADER_THREADS, LOADER_THREADS):
+        blocks.append(_encode(run, autoencoder, source.finish(crops, run.device).input))
+        done += len(crops)
+        if (first + len(crops)) % config.chunk == 0 or first + len(crops) == entries:
+            save_array(paths[first - first % config.chunk], np.concatenate(blocks))
             blocks = []
-            for first in range(start, stop, config.batch_size):
-                indices = range(first, min(first + config.batch_size, stop))
-                crops = [
-                    source.crop(
-                        Key(run.config.seed, stream, 0, j),
-                        model.window,
-                        None if to_channels else j // variants,
-                        part == "train",
-                        (1.0, 1.0),  # no gain here, see above
-                    )
-                    for j in indices
-                ]
-                blocks.append(_encode(run, autoencoder, source.finish(crops, run.device).input))
-                yield indices.stop
-            save_array(path, np.concatenate(blocks))
-        yield stop
+        yield done
 
 
 def _encode(run: Run, autoencoder: Autoencoder, volumes: Tensor) -> npt.NDArray[Any]:
@@ -239,13 +248,15 @@ def _statistics(folder: Path, autoencoder: Autoencoder, entries: int, chunk: int
         variance = share @ (codebook - mean) ** 2
         extra = {"perplexity": usage.perplexity, "dead_codes": usage.dead_codes}
         return {"mean": mean.tolist(), "scale": np.sqrt(variance).tolist(), **extra}
-    channels = files[0].shape[2]
-    total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for data in files:
+
+    def sums(data: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         mu, sigma = (np.asarray(data[:, i], np.float64) for i in range(2))  # (n, C, d, h, w)
-        total += mu.sum(axis=(0, 2, 3, 4))
-        squares += (mu**2 + sigma**2).sum(axis=(0, 2, 3, 4))  # second moment of a draw: mu^2 + sigma^2
-        count += mu.size // channels
+        squares = mu**2 + sigma**2  # second moment of a draw
+        return np.stack([part.sum(axis=(0, 2, 3, 4)) for part in (mu, squares)])
+
+    with ThreadPoolExecutor(LOADER_THREADS) as pool:
+        total, squares = sum(pool.map(sums, files))  # in the order of the files: the same bits with any threads
+    count = sum(data.size // (2 * data.shape[2]) for data in files)
     mean = total / count
     return {"mean": mean.tolist(), "scale": np.sqrt(np.maximum(squares / count - mean**2, 0.0)).tolist()}
 

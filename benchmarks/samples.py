@@ -1,0 +1,96 @@
+"""Latents sampled on one machine and scored on another: one safetensors file per model and set.
+
+A GPU samples all of them within seconds, the scores take a CPU an hour: that need not be one machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from standard64 import Array
+from torch import Tensor
+
+from napari_vqldm.checkpoint import Model
+from napari_vqldm.coding import Precision
+from napari_vqldm.conditions import check_conditions
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.generate import Start, decode_start, draw_start, plan_sampling, sample_starts
+
+Conditions = Sequence[dict[str, float | str]]
+
+
+def sampled_latents(
+    model: Model, seed: int, conditions: Conditions, batch: int, precision: Precision
+) -> Iterator[tuple[Start, Tensor]]:
+    """Sample one latent (C, d, h, w) per entry of ``conditions`` with the checkpoint's own sampler, steps and guidance.
+
+    As `napari_vqldm.generate`, volume i with its own conditions, but several volumes at once.
+    """
+    sampling = plan_sampling(model, None, None, None, None, None, precision)
+    for first in range(0, len(conditions), batch):
+        indices = range(first, min(first + batch, len(conditions)))
+        starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
+        latents = torch.empty(0)
+        for step in sample_starts(model, starts, sampling):
+            latents = step.latent
+        yield from zip(starts, latents, strict=True)
+
+
+def generated_volumes(
+    model: Model, seed: int, conditions: Conditions, batch: int, precision: Precision, kept: Path | None = None
+) -> Iterator[Array]:
+    """Noise-free volumes of `sampled_latents`, or of the latents in the file ``kept``.
+
+    Raises
+    ------
+    ConfigError
+        If the file was made with other weights, seeds, conditions or sampling.
+    """
+    sampling = plan_sampling(model, None, None, None, None, None, precision)
+    if kept is None:
+        pairs = sampled_latents(model, seed, conditions, batch, precision)
+    else:
+        latents = _read(kept, _description(model, seed, conditions, precision))
+        checked = (check_conditions(model.config, c) for c in conditions)
+        pairs = ((draw_start(model, seed, i, c), latents[i]) for i, c in enumerate(checked))
+    for start, latent in pairs:
+        yield decode_start(model, latent.to(model.device), start, sampling, {}, f"sample-{start.index}").data
+
+
+def keep_latents(path: Path, model: Model, seed: int, conditions: Conditions, batch: int, precision: Precision) -> None:
+    """Sample and write the latents in half precision; code vectors are moved to their nearest codes before."""
+    latents = torch.stack([latent for _, latent in sampled_latents(model, seed, conditions, batch, precision)])
+    if model.config.family == "vq-ldm" and model.config.diffusion.requantize:
+        latents = model.space.snap(latents)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"latents": latents.half().cpu().contiguous()}, path, _description(model, seed, conditions, precision))
+
+
+def _description(model: Model, seed: int, conditions: Conditions, precision: Precision) -> dict[str, str]:
+    sampling = plan_sampling(model, None, None, None, None, None, precision)
+    values = {
+        "weights": model.weights_sha256,
+        "seed": seed,
+        "conditions": list(conditions),
+        "diffusion": model.config.diffusion.model_dump(mode="json"),
+        "sampling": sampling.to_dict(),
+    }
+    return {"samples": json.dumps(values, sort_keys=True)}
+
+
+def _read(path: Path, wanted: dict[str, str]) -> Tensor:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file: make it with --keep-samples")
+    with safe_open(str(path), framework="pt") as file:
+        known = json.loads((file.metadata() or {}).get("samples", "{}"))
+        expected = json.loads(wanted["samples"])
+        different = [key for key, value in expected.items() if known.get(key) != value]
+        if different:
+            raise ConfigError(f"{path}: made with other {', '.join(different)}: make it again with --keep-samples")
+        latents: Tensor = file.get_tensor("latents").float()
+        return latents
