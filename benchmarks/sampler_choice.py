@@ -1,4 +1,4 @@
-"""Choose how a model samples: ``python benchmarks/sampler_choice.py MODEL --above 0 0.4 0.6 --steps 40 --guidance 1``.
+"""Choose how a model samples: ``python benchmarks/sampler_choice.py MODEL --steps 30 40 --guidance 1 1.5``.
 
 Every combination samples volumes with the conditions of simulated ones; conditions, noise and camera are others than
 those of ``bundled.py``, so that nothing is chosen on what is scored there. One row each, beside the simulated volumes
@@ -35,7 +35,6 @@ COLUMNS = "mean intensity | density, um/um3 | median length, um | length-weighte
 class Choice:
     """One way to sample."""
 
-    stochastic_above: float
     steps: int
     guidance_scale: float
     sampler: str
@@ -43,7 +42,6 @@ class Choice:
     def of(self, model: Model) -> Model:
         """Return the model with it as its default."""
         values = model.config.diffusion.model_dump() | {
-            "stochastic_above": self.stochastic_above,
             "steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "sampler": self.sampler,
@@ -53,7 +51,7 @@ class Choice:
         return replace(model, config=config)
 
     def __str__(self) -> str:
-        return f"{self.sampler}, {self.steps} steps, noise above {self.stochastic_above:g}, x{self.guidance_scale:g}"
+        return f"{self.sampler}, {self.steps} steps, guidance {self.guidance_scale:g}"
 
 
 def lengths(volume: Array, voxel_size_um: tuple[float, float, float]) -> tuple[np.ndarray, float]:
@@ -77,15 +75,14 @@ def row(pool: multiprocessing.pool.Pool, standard: Standard, volumes: list[Array
 
 def choices(options: argparse.Namespace) -> Iterator[Choice]:
     """Every combination asked for."""
-    for sampler, steps, above, guidance in product(options.sampler, options.steps, options.above, options.guidance):
-        yield Choice(above, steps, guidance, sampler)
+    for sampler, steps, guidance in product(options.sampler, options.steps, options.guidance):
+        yield Choice(steps, guidance, sampler)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one row per choice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="bundled name or checkpoint file")
-    parser.add_argument("--above", nargs="+", type=float, default=[0.0])
     parser.add_argument("--steps", nargs="+", type=int, default=[40])
     parser.add_argument("--guidance", nargs="+", type=float, default=[1.0])
     parser.add_argument("--sampler", nargs="+", default=["dpmpp_2m_sde"])

@@ -33,7 +33,8 @@ class Coding:
     latent : Tensor
         (1, C, d, h, w), standardised; for codes the quantized vectors.
     margin : Tensor or None
-        (1, d, h, w): how much nearer the chosen code is than the second best; a tie at 0. None for ``ldm``.
+        (1, d, h, w): how much nearer the chosen code is than the second best, as a part of the distance to the latter;
+        a tie at 0. None for ``ldm``.
     """
 
     latent: Tensor

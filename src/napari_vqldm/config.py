@@ -233,7 +233,6 @@ class DiffusionConfig(Config):
     time_shift: Annotated[float, Field(ge=1.0, le=100.0)] = 1.0  # flow: more training times and steps near the noise
     steps: PositiveInt = 30  # default number of inference steps
     sampler: Literal["euler", "heun", "dpmpp_2m_sde", "ddim", "ddpm"] = "euler"
-    stochastic_above: Fraction = 0.0  # dpmpp_2m_sde: steps that start at a time below this add no fresh noise
     guidance_scale: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0  # default of `generate`; 1 is none
     requantize: bool = True  # vq-ldm: nearest codes once more before decoding
 

@@ -28,9 +28,9 @@ from napari_vqldm.resample import resample, resample_to, target_voxel_size
 from napari_vqldm.tiles import Padding, pad_to_multiple
 from napari_vqldm.volume import Volume, check_voxel_size
 
-# A code chosen by less than this, in raw latent units, is reported as a near tie: other rounding, as of the same stack
-# in other units, may choose the second best. No bound: how far rounding moves an encoder output depends on the weights
-# and on the offset of the input. The tests hold the bundled codebook to it.
+# A code that is nearer than the second best by less than this part is reported as a near tie: other rounding, as of the
+# same stack in other units, may choose the second best. No bound: how far rounding moves an encoder output depends on
+# the weights and on the offset of the input. The tests hold the bundled codebook to it.
 TIE_MARGIN = 1e-5
 
 
@@ -83,8 +83,8 @@ class Latent:
     intensity : IntensityScale
         Units of the stack against filament units.
     num_ties : int
-        Latent cells whose code was chosen by a margin below 1e-5 over any code that differs: rounding may flip them.
-        0 for ``ldm``.
+        Latent cells whose code is nearer by less than 1e-5 of the distance than any code that differs: rounding may
+        flip them. 0 for ``ldm``.
     name : str
         Of the stack.
     provenance : mapping

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from monai.networks.nets.diffusion_model_unet import DiffusionUNetResnetBlock
 
 from napari_vqldm.config import AutoencoderConfig, ConditionConfig, DenoiserConfig, QuantizerConfig
 from napari_vqldm.errors import ConditionError, ShapeError
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.condition import encode_condition
-from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.models.denoiser import Denoiser, ScaleShiftBlock
 
 SMALL = AutoencoderConfig(widths=(4, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), latent_channels=3)
 TALL = AutoencoderConfig(
@@ -99,6 +100,9 @@ DENOISER = DenoiserConfig(
 )
 
 
+SCALED = DENOISER.model_copy(update={"scale_shift": True})
+
+
 def woken(config: DenoiserConfig) -> Denoiser:
     """A denoiser whose zero-initialised layers were moved, as after training."""
     torch.manual_seed(1)
@@ -109,9 +113,10 @@ def woken(config: DenoiserConfig) -> Denoiser:
     return net
 
 
-def test_additions_start_without_effect():
+@pytest.mark.parametrize("config", [DENOISER, SCALED], ids=["added", "scaled"])
+def test_additions_start_without_effect(config):
     torch.manual_seed(0)
-    net = Denoiser(DENOISER, 3).eval()
+    net = Denoiser(config, 3).eval()
     torch.nn.init.normal_(net.out[-1].weight)
     x, t = torch.randn(2, 3, 4, 8, 8), torch.tensor([0.3, 0.9])
     plain = net(x, t)
@@ -120,9 +125,10 @@ def test_additions_start_without_effect():
     assert torch.allclose(plain, loaded, atol=1e-6)
 
 
+@pytest.mark.parametrize("config", [DENOISER, SCALED], ids=["added", "scaled"])
 @pytest.mark.parametrize("what", ["condition", "second_time", "control", "t"])
-def test_every_input_has_an_effect_once_trained(what):
-    net = woken(DENOISER)
+def test_every_input_has_an_effect_once_trained(what, config):
+    net = woken(config)
     x = torch.randn(2, 3, 4, 8, 8)
     inputs = {
         "t": torch.tensor([0.3, 0.9]),
@@ -153,8 +159,26 @@ def test_anisotropic_strides_set_the_multiple():
         net(torch.randn(1, 3, 3, 5, 6), torch.rand(1))
 
 
-def test_the_denoiser_is_one_graph_to_the_compiler():
-    net = woken(DENOISER)
+def test_a_scaled_block_with_no_embedding_is_that_of_monai():
+    torch.manual_seed(0)
+    ours, theirs = ScaleShiftBlock(8, 12, 16, 4), DiffusionUNetResnetBlock(3, 8, 12, 16, norm_num_groups=4)
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if "time_emb" not in k}, strict=False)
+    for block in (ours, theirs):
+        torch.nn.init.zeros_(block.time_emb_proj.weight)
+        torch.nn.init.zeros_(block.time_emb_proj.bias)
+    x, embedding = torch.randn(2, 8, 4, 4, 4), torch.randn(2, 12)
+    torch.testing.assert_close(ours(x, embedding), theirs(x, embedding))
+    # half of the projection multiplies what was normalized: minus one leaves only the shift
+    torch.nn.init.constant_(ours.time_emb_proj.bias[:16], -1.0)
+    flat = ours(x, embedding) - ours.skip_connection(x)
+    assert flat[..., 1:-1, 1:-1, 1:-1].std(dim=(2, 3, 4)).max() < 1e-6
+
+
+@pytest.mark.parametrize("config", [DENOISER, SCALED], ids=["added", "scaled"])
+def test_the_denoiser_is_one_graph_to_the_compiler(config):
+    net = woken(config)
     x, t, condition = torch.randn(2, 3, 4, 8, 8), torch.tensor([0.3, 0.9]), torch.randn(2, 10)
     compiled = torch.compile(net, fullgraph=True, backend="eager")  # fullgraph: a break in the graph is an error
     drop = torch.tensor([True, False])

@@ -114,11 +114,12 @@ def test_kmeans_start_finds_planted_clusters():
     assert (nearest - vectors).norm(dim=1).max() < 0.1
 
 
-def test_margin_is_the_gap_of_the_two_nearest():
+def test_margin_is_the_relative_gap_of_the_two_nearest():
     quantizer = CodebookQuantizer(QuantizerConfig(codebook_size=3), dim=1)
-    quantizer.codebook.data = torch.tensor([[0.0], [10.0], [30.0]])
-    z = torch.tensor([5.0, 1.0]).view(1, 1, 2, 1, 1)
-    assert quantizer.margin(z).flatten().tolist() == pytest.approx([0.0, 8.0])
+    for unit in (1.0, 1e-3):  # of the latent: arbitrary
+        quantizer.codebook.data = unit * torch.tensor([[0.0], [10.0], [30.0]])
+        z = unit * torch.tensor([5.0, 1.0, 30.0]).view(1, 1, 3, 1, 1)
+        assert quantizer.margin(z).flatten().tolist() == pytest.approx([0.0, 8 / 9, 1.0], abs=1e-6)
 
 
 def test_wrong_channels_are_named(quantizer):

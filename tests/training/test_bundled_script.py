@@ -33,6 +33,21 @@ def test_two_models_are_trained_and_the_second_starts_from_the_first(tmp_path: P
     assert [model.name for model in models] == ["first", "second"]
 
 
+def test_autoencoders_can_stay_as_they_are(tmp_path: Path, tiny: SimpleNamespace, finished: dict[str, Path]) -> None:
+    files = [
+        tiny.write_toml(tmp_path / f"{name}.toml", tiny.values(family, name=name))
+        for family, name in (("ldm", "first"), ("vq-ldm", "second"))
+    ]
+    sources = [finished[family] / "checkpoint.safetensors" for family in ("ldm", "vq-ldm")]
+    words = [sys.executable, SCRIPT, tmp_path / "runs", "--presets", *files, "--autoencoders", *sources]
+    done = subprocess.run([*words, "--denoiser-steps", "1", "1"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for source, name in zip(sources, ("first", "second"), strict=True):
+        old, new = load_checkpoint(source), load_checkpoint(tmp_path / "runs" / name / "checkpoint.safetensors")
+        tiny.assert_same_bits(new.space.autoencoder.state_dict(), old.space.autoencoder.state_dict())
+        assert new.header.training.steps == {"autoencoder": 7, "denoiser": 1}
+
+
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     words = [sys.executable, SCRIPT, tmp_path / "runs", "--presets", "smoke-ldm", "no-such-preset"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)

@@ -201,10 +201,11 @@ def test_prefetch_keeps_order_and_hands_errors_on() -> None:
             raise RuntimeError("broken stack")
         return step * step
 
-    batches = prefetch(make, range(9))
-    assert [next(batches) for _ in range(4)] == [(0, 0), (1, 1), (2, 4), (3, 9)]
-    with pytest.raises(RuntimeError, match="broken stack"):
-        next(batches)
+    for depth, threads in ((2, 1), (4, 4)):
+        batches = prefetch(make, range(9), depth, threads)
+        assert [next(batches) for _ in range(4)] == [(0, 0), (1, 1), (2, 4), (3, 9)]
+        with pytest.raises(RuntimeError, match="broken stack"):
+            next(batches)
 
 
 @pytest.mark.parametrize("count, fraction, held_out", [(2, 0.2, 1), (10, 0.2, 2), (3, 0.99, 2)])

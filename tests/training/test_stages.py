@@ -183,6 +183,25 @@ def test_a_run_can_start_from_a_checkpoint(
         torch.testing.assert_close(state.part("average")[f"network.{name}"], tensor, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_autoencoder_can_be_taken_as_it_is(
+    family: str, tmp_path: Path, bank_cache: Path, finished: dict[str, Path], tiny: SimpleNamespace
+) -> None:
+    source = finished[family]
+    config = tiny.config(family, autoencoder__steps=0, autoencoder__init_from=str(source), denoiser__steps=2, seed=3)
+    tiny.run(config, tmp_path / "run", stages=["autoencoder", "latents"], cache=bank_cache)
+    checkpoint = tiny.run(config, tmp_path / "run", stages=["denoiser"], cache=bank_cache)
+    old, new = load_checkpoint(source / "checkpoint.safetensors"), load_checkpoint(checkpoint)
+    tiny.assert_same_bits(new.space.autoencoder.state_dict(), old.space.autoencoder.state_dict())
+    assert not torch.equal(new.space.mean, old.space.mean)  # other volumes were encoded
+    assert new.header.training.steps == {"autoencoder": 7, "denoiser": 2}
+    assert new.header.training.minutes["autoencoder"] == old.header.training.minutes["autoencoder"]
+    curves = {name for name in old.header.training.curve if name.startswith("autoencoder/")}
+    assert curves and all(new.header.training.curve[name] == old.header.training.curve[name] for name in curves)
+    with pytest.raises(ConfigError, match="name it in init_from"):
+        tiny.config(autoencoder__steps=0)
+
+
 @pytest.mark.parametrize(
     "source, words", [("nowhere", "does not exist"), ("folder", "neither a checkpoint nor a state")]
 )

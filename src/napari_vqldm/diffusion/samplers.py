@@ -76,15 +76,11 @@ def sample_dpmpp_2m_sde(
 ) -> Iterator[SampleStep]:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, Sec. 6) on the path of the flow, signal 1 - t, noise t.
 
-    Steps add fresh noise, so that later ones can mend what earlier ones broke; the clean estimate is extrapolated from
-    the last two, without which such a sampler makes dim volumes. One evaluation a step. At t = 1 clean volume and noise
-    are independent, so the first step keeps ``noise``, which names the volume. Steps from times below the
-    configuration's ``stochastic_above`` are those of DPM-Solver++(2M) (Alg. 2 there), without fresh noise: near the
-    data a denoiser takes away a little too much with each dose of it (Karras et al. 2022, arXiv:2206.00364, Sec. 4,
-    limit theirs in the same way).
+    Every step but the first and the last adds fresh noise, so that later steps can mend what earlier ones broke; the
+    clean estimate is extrapolated from the last two, without which such a sampler makes dim volumes. One evaluation a
+    step. At t = 1 clean volume and noise are independent, so the first step keeps ``noise``, which names the volume.
     """
-    flow = _require(process, FlowProcess, "dpmpp_2m_sde")
-    times, lowest = _flow_times(flow, steps), flow.config.stochastic_above
+    times = _flow_times(_require(process, FlowProcess, "dpmpp_2m_sde"), steps)
     if draw is None:
         raise ConfigError("sampler dpmpp_2m_sde adds noise on the way and needs a source of it: pass draw")
     x, before, last_h = noise, noise, 0.0  # ``last_h`` 0: no earlier estimate
@@ -99,10 +95,9 @@ def sample_dpmpp_2m_sde(
         else:
             h = _half_log_snr(following) - _half_log_snr(t)
             estimate = clean + 0.5 * (h / last_h) * (clean - before) if last_h else clean
-            kept = math.exp(-2 * h) if t >= lowest else 1.0  # part of the old noise's variance
-            x = (following / t) * kept**0.5 * x + (1 - following) * (1 - kept**0.5 * math.exp(-h)) * estimate
-            if kept < 1:
-                x = x + following * (1 - kept) ** 0.5 * draw(i).to(x)
+            kept = math.exp(-2 * h)
+            x = (following / t) * kept**0.5 * x + (1 - following) * (1 - kept) * estimate
+            x = x + following * (1 - kept) ** 0.5 * draw(i).to(x)
             before, last_h = clean, h
         yield SampleStep(i + 1, steps, following, x, clean)
 

@@ -42,7 +42,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def margin(self, latent: Tensor) -> Tensor:
-        """Distance to the second nearest code minus distance to the nearest, (B, D, H, W): 0 is a tie."""
+        """How much nearer the nearest code is than the second, as a part of the latter, (B, D, H, W): 0 is a tie."""
 
     @abstractmethod
     def initialize(self, vectors: Tensor, generator: torch.Generator) -> None:

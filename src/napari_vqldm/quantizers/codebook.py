@@ -89,9 +89,10 @@ class CodebookQuantizer(Quantizer):
 
     @torch.no_grad()
     def margin(self, latent: Tensor) -> Tensor:
-        """Distance (not squared) to the second nearest code minus distance to the nearest, (B, D, H, W).
+        """(d2 - d1) / d2 of the distances d1, d2 to the nearest and the second nearest code, (B, D, H, W).
 
-        Identical codes count as one: which of them is chosen changes nothing. Infinite when no two codes differ.
+        0 where both are equally near, 1 on a code; a pure number, since the unit of a latent is arbitrary. Identical
+        codes count as one: which of them is chosen changes nothing. Infinite when no two codes differ.
         """
         self._check(latent)
         vectors = rearrange(latent.float(), "b c d h w -> (b d h w) c")
@@ -102,7 +103,7 @@ class CodebookQuantizer(Quantizer):
         gaps = []
         for chunk in vectors.split(CHUNK_ROWS):
             two = torch.cdist(chunk.double(), codes).topk(2, dim=1, largest=False).values
-            gaps.append(two[:, 1] - two[:, 0])
+            gaps.append(1 - two[:, 0] / two[:, 1])
         return torch.cat(gaps).float().view(batch, depth, height, width)
 
     @torch.no_grad()

@@ -134,10 +134,11 @@ def averaged_copy(task: nn.Module, decay: float) -> AveragedModel:
     """Copy a module to hold the exponential moving average of its weights; young averages forget faster."""
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        n = int(num_averaged)
+        n = int(copy.n_averaged)  # on the CPU; ``num_averaged`` is on the GPU, and reading it would wait for the step
         torch._foreach_lerp_(list(averaged), list(current), 1.0 - min(decay, (1 + n) / (10 + n)))
 
-    return AveragedModel(task, multi_avg_fn=average)
+    copy = AveragedModel(task, multi_avg_fn=average)
+    return copy
 
 
 def train(run: Run, stage: TrainableStage[B]) -> nn.Module:

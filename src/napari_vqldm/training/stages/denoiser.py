@@ -20,7 +20,7 @@ from napari_vqldm.training.loop import Run, train
 from napari_vqldm.training.losses import DenoiserTask
 from napari_vqldm.training.show import volumes_sheet
 from napari_vqldm.training.stages.autoencoder import channels_last, round_to_stored
-from napari_vqldm.training.stages.latents import LatentCache
+from napari_vqldm.training.stages.latents import LatentCache, as_tensor
 from napari_vqldm.training.warm_start import warm_start
 
 CHECKED_LATENTS = 16
@@ -33,7 +33,7 @@ class LatentBatch:
 
     keys: list[Key]
     x_0: Tensor | None  # standardised latents (B, C, d, h, w); None on a GPU until the step
-    entries: Tensor  # (B, ...) as they lie in the cache
+    entries: Tensor  # (B, ...) as they lie in the cache, or (B,) their numbers where a GPU holds all of them
     eps: Tensor | None
     t: Tensor  # (B,)
     condition: Tensor | None
@@ -63,6 +63,7 @@ class DenoiserTraining:
             self.network = Denoiser(model.denoiser, model.autoencoder.latent_channels)
         if self.network.control is not None:
             self.network.control.requires_grad_(False)  # this stage gives no control volumes; it stays at zero
+        self._on_gpu = cache.on_gpu("train", run.device)
         self.channels_last = run.device.type == "cpu" or self.config.compile  # see docs/experiments.md
         self.task: nn.Module = DenoiserTask(self.network, self.process)
         if self.config.compile:
@@ -153,22 +154,26 @@ class DenoiserTraining:
 
     def _draw(self, keys: list[Key], part: str, crop: Int3 | None) -> LatentBatch:
         """Choose entries, crops, times and dropped conditions; each row a function of its key."""
+        by_number = self._on_gpu is not None and part == "train" and crop is None
         entries, conditions, dropped, times = [], [], [], []
         for key in keys:
             rng = key.rng()
             index = int(rng.integers(self.cache.count(part))) if part == "train" else key.index
-            entry = self.cache.entry(part, index)
-            if crop is not None:
-                starts = [int(rng.integers(n - w + 1)) for n, w in zip(entry.shape[-3:], crop, strict=True)]
-                z, y, x = (slice(s, s + w) for s, w in zip(starts, crop, strict=True))
-                entry = entry[..., z, y, x]
-            entries.append(np.array(entry))
+            if by_number:
+                entries.append(np.array(index))
+            else:
+                entry = self.cache.entry(part, index)
+                if crop is not None:
+                    starts = [int(rng.integers(n - w + 1)) for n, w in zip(entry.shape[-3:], crop, strict=True)]
+                    z, y, x = (slice(s, s + w) for s, w in zip(starts, crop, strict=True))
+                    entry = entry[..., z, y, x]
+                entries.append(np.array(entry))
             conditions.append(self.cache.condition(part, index))
             dropped.append(self.condition is not None and rng.random() < self.condition.dropout)
             times.append(self.process.sample_times(1, key.torch_generator(purpose=3)))
         known = self.condition is not None and all(c is not None for c in conditions)
         condition = torch.from_numpy(np.stack([c for c in conditions if c is not None])) if known else None
-        stacked = torch.from_numpy(np.stack(entries).astype(np.int32 if self.space.family == "vq-ldm" else np.float16))
+        stacked = torch.from_numpy(np.stack(entries)) if by_number else as_tensor(np.stack(entries))
         batch = LatentBatch(
             keys, None, stacked, None, torch.cat(times), condition, torch.tensor(dropped) if known else None
         )
@@ -180,6 +185,8 @@ class DenoiserTraining:
             return batch
         device = self.context.device
         entries = batch.entries.to(device, non_blocking=True)
+        if entries.ndim == 1 and self._on_gpu is not None:
+            entries = self._on_gpu[entries]
         if self.space.family == "vq-ldm":
             x_0 = self.space.embed_codes(entries.long())
         else:

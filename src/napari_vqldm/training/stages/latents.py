@@ -79,6 +79,19 @@ class LatentCache:
         entry: npt.NDArray[Any] = self._arrays[part][index // self.chunk][index % self.chunk]
         return entry
 
+    def on_gpu(self, part: Part, device: torch.device) -> Tensor | None:
+        """Return all entries of a part in the memory of a GPU; None on a CPU, or when they take half of what is free.
+
+        Reading them from disk and sending them takes longer than a training step of a small network.
+        """
+        if device.type != "cuda":
+            return None
+        arrays = self._arrays[part]
+        width = np.promote_types(arrays[0].dtype, np.int16).itemsize if arrays else 0  # uint16 becomes int32
+        if not arrays or sum(a.size for a in arrays) * width > torch.cuda.mem_get_info(device)[0] // 2:
+            return None
+        return torch.cat([as_tensor(array).to(device) for array in arrays])
+
     @cached_property
     def conditions(self) -> dict[Part, npt.NDArray[np.float32]] | None:
         """Condition vectors by part, (volumes, width); None when nothing is known."""
@@ -102,6 +115,11 @@ class LatentCache:
     def scale(self) -> Tensor:
         """Standard deviation of each raw latent channel over the training entries, (C,)."""
         return torch.tensor(self.record["scale"])
+
+
+def as_tensor(entries: npt.NDArray[Any]) -> Tensor:
+    """Return entries of the cache as a tensor: float16, or code indices as int32."""
+    return torch.from_numpy(np.array(entries, np.float16 if entries.dtype == np.float16 else np.int32))
 
 
 def run_latents(
