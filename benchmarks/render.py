@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from render_real import real_stacks_section
 from tables import number, table
 
 ROOT = Path(__file__).parent
-DEFAULT_RESULT = ROOT / "results" / "bundled.json"
-REAL_STACKS_RESULT = ROOT / "results" / "real_stacks.json"
+RESULTS = ROOT / "results"
+PREDICTED_MINUTES = ROOT / "data" / "predicted_minutes.json"  # model -> what was planned before it was trained
+REAL_STACKS_RESULT = RESULTS / "real_stacks.json"
 DEFAULT_PAGE = ROOT.parent / "docs" / "bundled.md"
 
 FIDELITY_NAMES = {
@@ -53,7 +54,11 @@ GATE_NAMES = {
 }
 
 
-def render(results: Sequence[dict[str, Any]], real_stacks: dict[str, Any] | None = None) -> str:
+def render(
+    results: Sequence[dict[str, Any]],
+    real_stacks: dict[str, Any] | None = None,
+    predicted_minutes: Mapping[str, str] | None = None,
+) -> str:
     """The page as markdown. The simulated rows come from the first result; all must share one specification."""
     first, models = results[0], [m for r in results for m in r["models"]]
     if any(r["spec"] != first["spec"] for r in results):
@@ -89,7 +94,7 @@ def render(results: Sequence[dict[str, Any]], real_stacks: dict[str, Any] | None
         ("weights SHA-256", "weights_sha256"),
     ]
     rows = [[title, *(_fact(m[key]) for m in models)] for title, key in facts]
-    predicted = ["minutes predicted", *(_predicted(spec, m["preset"]) for m in models)]
+    predicted = ["minutes predicted", *((predicted_minutes or {}).get(m["name"], "none") for m in models)]
     rows.insert([title for title, _ in facts].index("minutes spent"), predicted)
     lines += table(["", *names], rows)
     lines += [
@@ -123,12 +128,6 @@ def render(results: Sequence[dict[str, Any]], real_stacks: dict[str, Any] | None
             f"{sum(result['seconds'].values()):.0f} s, {where['created']}, Python {where['python']}, {versions}."
         ]
     return "\n".join([*lines, ""])
-
-
-def _predicted(spec: dict[str, Any], preset: str) -> str:
-    """Minutes that the recipe was planned for, all stages together."""
-    planned = spec.get("predicted_minutes", {})
-    return f"{planned[preset]} ({planned['device']}, all stages)" if preset in planned else "none"
 
 
 def _value(verdict: dict[str, Any]) -> str:
@@ -270,7 +269,7 @@ def _rest(simulated: dict[str, Any], models: Sequence[dict[str, Any]]) -> list[s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Render; several result files of one specification become one page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", nargs="*", type=Path, default=[DEFAULT_RESULT])
+    parser.add_argument("results", nargs="*", type=Path, help="default: every results/bundled*.json")
     parser.add_argument("--out", type=Path, default=DEFAULT_PAGE)
     parser.add_argument(
         "--real-stacks", type=Path, help=f"default {REAL_STACKS_RESULT.name} beside the results, if any"
@@ -278,8 +277,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     real_path = options.real_stacks or (REAL_STACKS_RESULT if REAL_STACKS_RESULT.is_file() else None)
     real_stacks = None if real_path is None else json.loads(real_path.read_text(encoding="utf-8"))
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in options.results or [DEFAULT_RESULT]]
-    options.out.write_text(render(results, real_stacks), encoding="utf-8")
+    paths = options.results or sorted(RESULTS.glob("bundled*.json"))
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    predicted = json.loads(PREDICTED_MINUTES.read_text(encoding="utf-8"))
+    options.out.write_text(render(results, real_stacks, predicted), encoding="utf-8")
     return 0
 
 

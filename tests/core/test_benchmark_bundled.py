@@ -13,11 +13,12 @@ import tifffile
 import torch
 
 from napari_vqldm.card import TrainingSummary
-from napari_vqldm.checkpoint import save_checkpoint
+from napari_vqldm.checkpoint import load_checkpoint, save_checkpoint
 from napari_vqldm.config import AutoencoderConfig, DenoiserConfig, DiffusionConfig, ModelConfig, QuantizerConfig
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.files import read_volume
 from napari_vqldm.files.samples import sample_path
+from napari_vqldm.generate import plan_sampling
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.denoiser import Denoiser
@@ -150,12 +151,11 @@ def test_the_page_shows_every_gate_and_says_when_it_proves_nothing(load):
         "environment": where,
     }
     render = load("render")
-    page = render.render([result])
+    page = render.render([result], predicted_minutes={model["name"]: "12.5 (one GPU)"})
     assert all(render.GATE_NAMES[name] in page for name in model["gates"])
     assert "prove nothing" in page
     assert "1.9 (intensity known 2, estimated 1.9)" in page
-    planned = result["spec"]["predicted_minutes"]
-    assert f"| minutes predicted | {planned['ldm']} ({planned['device']}, all stages) |" in page
+    assert "| minutes predicted | 12.5 (one GPU) |" in page
     assert "24 and 24" in page
     assert "prove nothing" not in render.render([result | {"quick": False}])
     with pytest.raises(SystemExit, match="one specification"):
@@ -204,6 +204,53 @@ def test_both_families_run_from_checkpoint_to_page(load, tmp_path, capsys):
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 4
     assert load("render").main([str(out), "--out", str(page)]) == 0
     assert "Code usage" in page.read_text()
+
+
+@pytest.mark.parametrize("family", ["ldm", "vq-ldm"])
+def test_samples_can_be_drawn_on_one_machine_and_scored_on_another(load, tmp_path, family):
+    checkpoint, samples = tiny_checkpoint(tmp_path, family), load("samples")
+    bundled, standard = load("bundled"), load("standard64").load_standard(quick=True)
+    words = [str(checkpoint), "--quick", "--device", "cpu"]
+    assert bundled.main([*words, "--keep-samples", str(tmp_path / "kept")]) == 0
+    model, part = load_checkpoint(checkpoint), standard.spec["generated"]
+    conditions = load("standard64").drawn_conditions(standard, model, part["condition_seed"], part["count"])
+    file, control = bundled.kept_files(tmp_path / "kept", model)
+    assert sorted((tmp_path / "kept").iterdir()) == sorted([file, control])
+
+    def volumes(seed, kept):
+        return np.stack([*samples.generated_volumes(model, seed, conditions, 4, "fp32", kept)])
+
+    drawn, kept = volumes(part["seed"], None), volumes(part["seed"], file)
+    assert drawn.std() > 0 and np.abs(drawn - kept).max() < 0.01 * np.ptp(drawn)  # kept in half precision
+    with pytest.raises(ConfigError, match="made with other seed"):
+        volumes(1, file)
+    with pytest.raises(ConfigError, match="--keep-samples"):
+        volumes(part["seed"], tmp_path / "nowhere")
+
+
+def test_ways_to_sample_are_compared_in_one_table(load, tmp_path):
+    checkpoint, out = str(tiny_checkpoint(tmp_path, "ldm")), tmp_path / "table.md"
+    words = [
+        "--sampler",
+        "euler",
+        "heun",
+        "--steps",
+        "1",
+        "2",
+        "--count",
+        "1",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+    ]
+    assert load("sampler_choice").main([checkpoint, *words, "--workers", "1", "--out", str(out)]) == 0
+    names = [line.split(" | ")[0] for line in out.read_text().splitlines()]
+    assert names[1:3] == ["| simulated", "| others simulated"]
+    assert names[3:] == [f"| {s}, {n} steps, guidance 1" for s in ("euler", "heun") for n in (1, 2)]
+    chosen = load("sampler_choice").Choice(7, 1.5, "euler").of(load_checkpoint(checkpoint))
+    sampling = plan_sampling(chosen, None, None, None, None, None, "fp32")
+    assert (sampling.steps, sampling.guidance_scale, sampling.sampler) == (7, 1.5, "euler")
 
 
 def test_held_out_twins_have_the_parameters_that_samples_are_asked_for(load):
