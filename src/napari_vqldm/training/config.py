@@ -105,7 +105,7 @@ class DenoiserStage(StageConfig):
     steps: PositiveInt = 12000
     learning_rate: Positive = 5e-4
     crop_probability: Fraction = 1.0  # share of steps on crops, when ``crop`` is set
-    compile: bool = False  # torch.compile: takes a minute or two first; needs a C++ compiler on a CPU, Triton on a GPU
+    compile: bool = False  # torch.compile beside a GPU: half the time a step, but a minute or two first; needs Triton
 
 
 class TrainConfig(Config):

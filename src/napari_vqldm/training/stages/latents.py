@@ -273,7 +273,7 @@ def _statistics(folder: Path, autoencoder: Autoencoder, entries: int, chunk: int
         return np.stack([part.sum(axis=(0, 2, 3, 4)) for part in (mu, squares)])
 
     with ThreadPoolExecutor(LOADER_THREADS) as pool:
-        total, squares = sum(pool.map(sums, files))  # in the order of the files: the same bits with any threads
+        total, squares = np.stack(list(pool.map(sums, files))).sum(axis=0)  # in their order: the same bits always
     count = sum(data.size // (2 * data.shape[2]) for data in files)
     mean = total / count
     return {"mean": mean.tolist(), "scale": np.sqrt(np.maximum(squares / count - mean**2, 0.0)).tolist()}
