@@ -200,6 +200,10 @@ def test_an_autoencoder_can_be_taken_as_it_is(
     assert curves and all(new.header.training.curve[name] == old.header.training.curve[name] for name in curves)
     with pytest.raises(ConfigError, match="name it in init_from"):
         tiny.config(autoencoder__steps=0)
+    other = finished[next(f for f in FAMILIES if f != family)]
+    misfit = tiny.config(family, autoencoder__steps=0, autoencoder__init_from=str(other))
+    with pytest.raises(ConfigError, match=r"does not fit as it is \(encoder"):
+        tiny.run(misfit, tmp_path / "misfit", cache=bank_cache)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_vqldm.card import GateResult
 from napari_vqldm.config import Int3
+from napari_vqldm.errors import ConfigError
 from napari_vqldm.metrics.fidelity import psnr_unit_range
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.training.config import AutoencoderStage, StageName
@@ -178,10 +179,18 @@ def run_autoencoder(run: Run, source: VolumeSource, held_out: VolumeSource) -> t
     ------
     TrainingError
         On collapse. The gate itself is enforced by the stages that build on the result.
+    ConfigError
+        If an autoencoder that shall be taken as it is has other layers than the configuration.
     """
     stage = AutoencoderTraining(run, source, held_out)
     if run.config.autoencoder.init_from and not run.folder.state("autoencoder").exists():
-        run.log.say(f"autoencoder: {warm_start(stage.network, 'autoencoder', run.config.autoencoder.init_from)}")
+        start = warm_start(stage.network, "autoencoder", run.config.autoencoder.init_from)
+        if run.config.autoencoder.steps == 0 and (start.cut or start.left):
+            raise ConfigError(
+                f"autoencoder.steps = 0: the autoencoder of {start.source} does not fit as it is "
+                f"({', '.join((*start.cut, *start.left)[:3])}): copy its [model.autoencoder], or train some steps"
+            )
+        run.log.say(f"autoencoder: {start}")
     average = train(run, stage)
     autoencoder = average.network
     if not isinstance(autoencoder, Autoencoder):

@@ -82,7 +82,7 @@ class LatentCache:
     def on_gpu(self, part: Part, device: torch.device) -> Tensor | None:
         """Return all entries of a part in the memory of a GPU; None on a CPU, or when they take half of what is free.
 
-        Reading them from disk and sending them takes longer than a training step of a small network.
+        A step then sends the numbers of its entries instead of some megabytes.
         """
         if device.type != "cuda":
             return None
