@@ -25,7 +25,7 @@ from napari_vqldm.training.data import SimulatedSource
 from napari_vqldm.training.draws import Key
 from napari_vqldm.training.folder import keep_metrics, read_metrics
 from napari_vqldm.training.gates import reconstruct_all
-from napari_vqldm.training.loop import averaged_copy, learning_rate, to_channels_last
+from napari_vqldm.training.loop import MovingAverage, learning_rate, to_channels_last
 from napari_vqldm.training.losses import AutoencoderTask
 from napari_vqldm.training.resume import load_state, optimizer_tensors, restore_optimizer
 from napari_vqldm.training.stages.latents import LatentCache
@@ -255,7 +255,7 @@ def test_learning_rate_warms_up_and_ends_low(schedule: str) -> None:
 
 def test_averaged_weights_follow_the_formula() -> None:
     layer = nn.Linear(1, 1, bias=False)
-    average = averaged_copy(layer, 0.5)
+    average = MovingAverage(layer, 0.5)
     expected = None
     for n in range(6):
         value = float(n)

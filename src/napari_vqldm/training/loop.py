@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -130,15 +129,25 @@ def learning_rate(config: StageConfig, step: int) -> float:
     return config.learning_rate * warm * shape
 
 
-def averaged_copy(task: nn.Module, decay: float) -> AveragedModel:
-    """Copy a module to hold the exponential moving average of its weights; young averages forget faster."""
+class MovingAverage(AveragedModel):
+    """Copy of a module that holds the exponential moving average of its weights; young averages forget faster.
 
-    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        n = int(copy.n_averaged)  # on the CPU; ``num_averaged`` is on the GPU, and reading it would wait for the step
-        torch._foreach_lerp_(list(averaged), list(current), 1.0 - min(decay, (1 + n) / (10 + n)))
+    The update of the parent sends its counter to the GPU and so waits for the step that it averages.
+    """
 
-    copy = AveragedModel(task, multi_avg_fn=average)
-    return copy
+    def __init__(self, task: nn.Module, decay: float) -> None:
+        super().__init__(task)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average toward the weights of ``model``; buffers are copied."""
+        n = int(self.n_averaged)  # on the CPU
+        weight = 1.0 - min(self.decay, (1 + n) / (10 + n)) if n else 1.0
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), weight)
+        for kept, current in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(current)
+        self.n_averaged += 1
 
 
 def train(run: Run, stage: TrainableStage[B]) -> nn.Module:
@@ -160,7 +169,7 @@ class _Loop(Generic[B]):
         task = stage.task.to(run.device)
         if stage.channels_last:
             to_channels_last(task)
-        self.average = averaged_copy(task, self.config.ema_decay)
+        self.average = MovingAverage(task, self.config.ema_decay)
         self.average.eval()
         parameters = [p for p in task.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
