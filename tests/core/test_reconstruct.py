@@ -144,7 +144,7 @@ def test_ties_are_counted_where_two_codes_that_differ_are_equally_near(vq_ldm: M
     kept = codebook.detach().clone()
     counts = {}
     try:
-        for distance in (0.0, 1e-6):
+        for distance in (0.0, 1e-7):
             with torch.no_grad():
                 codebook[twin] = codebook[often] + distance
             latent = encode(vq_ldm, stack)
@@ -155,7 +155,7 @@ def test_ties_are_counted_where_two_codes_that_differ_are_equally_near(vq_ldm: M
         with torch.no_grad():
             codebook.copy_(kept)
     assert counts[0.0][0] == 0 < counts[0.0][1]  # which of two equal codes is chosen changes nothing
-    assert counts[1e-6][0] == counts[1e-6][1] > 0
+    assert counts[1e-7][0] == counts[1e-7][1] > 0
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (2, 50, 3), (3, 2, 37), (65, 5, 6)])
