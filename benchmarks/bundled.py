@@ -49,7 +49,7 @@ from napari_vqldm import __version__
 from napari_vqldm.checkpoint import Model, load_checkpoint
 from napari_vqldm.codebook import codebook_usage
 from napari_vqldm.coding import Precision
-from napari_vqldm.errors import ConfigError, VqldmError
+from napari_vqldm.errors import VqldmError
 from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.metrics.distribution import lateral_spectrum
@@ -188,7 +188,7 @@ def sample_scores(
     """Samples against simulated volumes, memorization, control of the length density."""
     part, control, scores = standard.spec["generated"], standard.spec["control"], {}
     conditions = drawn_conditions(standard, model, part["condition_seed"], part["count"])
-    kept, kept_control = kept_files(effort.samples, model)
+    kept, kept_control = kept_files(effort.samples, model) if effort.samples else (None, None)
     volumes = generated_volumes(model, part["seed"], conditions, effort.batch, effort.precision, kept)
     samples = list(counted(volumes, part["count"], "samples"))
     clock.lap(f"{model.name} generate")
@@ -231,10 +231,8 @@ def control_conditions(standard: Standard, model: Model) -> tuple[list[float], l
     return levels, [c | {"length_density_um_per_um3": level} for c, level in zip(drawn, levels, strict=True)]
 
 
-def kept_files(folder: Path | None, model: Model) -> tuple[Path | None, Path | None]:
+def kept_files(folder: Path, model: Model) -> tuple[Path, Path]:
     """Files of the samples and of those of the control test in ``folder``."""
-    if folder is None:
-        return None, None
     return folder / f"{model.name}-generated.safetensors", folder / f"{model.name}-control.safetensors"
 
 
@@ -243,8 +241,6 @@ def keep_samples(folder: Path, model: Model, standard: Standard, batch: int, pre
     part, control = standard.spec["generated"], standard.spec["control"]
     conditions = drawn_conditions(standard, model, part["condition_seed"], part["count"])
     generated, controlled = kept_files(folder, model)
-    if generated is None or controlled is None:
-        raise ConfigError("expected a folder for the samples")
     keep_latents(generated, model, part["seed"], conditions, batch, precision)
     asked = control_conditions(standard, model)[1]
     if asked:
