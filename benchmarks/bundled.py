@@ -11,7 +11,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from samples import generated_volumes, keep_latents
+from copies import copies_file, copies_scores, counted, keep_copies, kept_copies
+from samples import describe, generated_volumes, keep_latents
 from scores import (
     Scores,
     baseline_rows,
     control_scores,
     fidelity_rows,
-    memorization_scores,
     model_gates,
     set_scores,
     trace_all,
@@ -41,8 +41,6 @@ from standard64 import (
     load_standard,
     record,
     simulated_set,
-    simulated_twins,
-    training_bank,
 )
 
 from napari_vqldm import __version__
@@ -53,7 +51,6 @@ from napari_vqldm.errors import VqldmError
 from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.metrics.distribution import lateral_spectrum
-from napari_vqldm.metrics.memorization import nearest_patches
 from napari_vqldm.pictures import Panel, contact_sheet, max_projection, png_bytes, to_gray
 from napari_vqldm.reconstruct import reconstruct
 from napari_vqldm.volume import Volume
@@ -69,7 +66,8 @@ class Effort:
 
     ``queries``: volumes of each set, generated and held-out, that are searched for copies; None: all of them.
     ``precision``: of sampling; reconstructions are always made in fp32.
-    ``samples``: folder of latents that were sampled elsewhere.
+    ``samples``: folder of latents that were sampled elsewhere, and of the copies found there.
+    ``cache``: folder of simulated training volumes.
     """
 
     device: str
@@ -80,6 +78,7 @@ class Effort:
     pictures: Path | None
     precision: Precision
     samples: Path | None
+    cache: Path | None
 
 
 class Clock:
@@ -95,14 +94,6 @@ class Clock:
         self.seconds[name] = round(now - self._start, 2)
         self._start = now
         print(f"  {name}: {self.seconds[name]:.1f} s", file=sys.stderr)
-
-
-def counted(items: Iterable[Array], total: int, what: str) -> Iterator[Array]:
-    """Say now and then how far a long loop is."""
-    for number, item in enumerate(items, start=1):
-        if number % max(1, total // 8) == 0:
-            print(f"    {what} {number}/{total}", file=sys.stderr)
-        yield item
 
 
 def simulated_scores(standard: Standard, clock: Clock) -> tuple[Scores, SimulatedSet]:
@@ -200,16 +191,13 @@ def sample_scores(
     if effort.pictures is not None:
         write_pictures(effort.pictures, model.name, reference.recorded, recorded, clean=(reference.clean, samples))
     if model.config.simulation is not None:
-        count = bank_size(model, effort.bank, effort.quick)
-        bank = counted(training_bank(model, count, effort.device), count, "training volumes")
-        copies = samples[: effort.queries]
-        others = simulated_twins(standard, part["condition_seed"], len(copies))
-        found = nearest_patches([*copies, *others], bank, effort.device)
-        scores["memorization"] = memorization_scores(found, len(copies)) | {
-            "training_volumes": count,
-            "generated_volumes": len(copies),
-            "held_out_volumes": len(others),
-        }
+        count, searched = bank_size(model, effort.bank, effort.quick), samples[: effort.queries]
+        known = copies_file(effort.samples, model) if effort.samples else None
+        if known is not None and known.is_file():
+            wanted = describe(model, part["seed"], conditions, effort.precision)
+            scores["memorization"] = kept_copies(known, wanted, len(searched), count)
+        else:
+            scores["memorization"] = copies_scores(model, standard, searched, count, effort.device, effort.cache)
         clock.lap(f"{model.name} memorization")
     levels, asked = control_conditions(standard, model)
     if asked:
@@ -236,15 +224,21 @@ def kept_files(folder: Path, model: Model) -> tuple[Path, Path]:
     return folder / f"{model.name}-generated.safetensors", folder / f"{model.name}-control.safetensors"
 
 
-def keep_samples(folder: Path, model: Model, standard: Standard, batch: int, precision: Precision) -> None:
-    """Sample what `sample_scores` wants and write it to ``folder``."""
+def keep_samples(folder: Path, model: Model, standard: Standard, effort: Effort) -> None:
+    """Sample what `sample_scores` wants, search it for copies, and write both to ``folder``."""
     part, control = standard.spec["generated"], standard.spec["control"]
     conditions = drawn_conditions(standard, model, part["condition_seed"], part["count"])
     generated, controlled = kept_files(folder, model)
-    keep_latents(generated, model, part["seed"], conditions, batch, precision)
+    keep_latents(generated, model, part["seed"], conditions, effort.batch, effort.precision)
     asked = control_conditions(standard, model)[1]
     if asked:
-        keep_latents(controlled, model, control["seed"], asked, batch, precision)
+        keep_latents(controlled, model, control["seed"], asked, effort.batch, effort.precision)
+    if model.config.simulation is not None:
+        volumes = generated_volumes(model, part["seed"], conditions, effort.batch, effort.precision, generated)
+        samples = list(counted(volumes, part["count"], "samples"))[: effort.queries]
+        count = bank_size(model, effort.bank, effort.quick)
+        scores = copies_scores(model, standard, samples, count, effort.device, effort.cache)
+        keep_copies(copies_file(folder, model), scores, describe(model, part["seed"], conditions, effort.precision))
 
 
 def write_pictures(
@@ -299,8 +293,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="small sets: shows that everything runs, proves nothing")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write contact sheets")
-    parser.add_argument("--keep-samples", type=Path, metavar="DIR", help="sample, write the latents there, and stop")
-    parser.add_argument("--samples", type=Path, metavar="DIR", help="score the latents written by --keep-samples")
+    parser.add_argument("--keep-samples", type=Path, metavar="DIR", help="sample, search copies, write both, and stop")
+    parser.add_argument("--samples", type=Path, metavar="DIR", help="score what --keep-samples wrote there")
+    parser.add_argument("--bank-cache", type=Path, metavar="DIR", help="training volumes, kept by a run in RUN/cache")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, help="samples at once; default 1 on the CPU, 16 elsewhere")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of sampling; default fp32")
@@ -321,11 +316,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if model.denoiser is not None and model.config.simulation is not None:
                 bank_size(model, options.bank, options.quick)  # refused now, not after half an hour
         standard = load_standard(options.count, options.generated, options.per_level, options.quick)
-        if options.keep_samples is not None:
-            for model in models:
-                keep_samples(options.keep_samples, model, standard, batch, options.precision)
-            return 0
-        simulated, reference = simulated_scores(standard, clock)
         queries = options.quick_memorization or (QUICK["memorization"] if options.quick else None)
         effort = Effort(
             options.device,
@@ -336,7 +326,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.pictures,
             options.precision,
             options.samples,
+            options.bank_cache,
         )
+        if options.keep_samples is not None:
+            for model in models:
+                keep_samples(options.keep_samples, model, standard, effort)
+            return 0
+        simulated, reference = simulated_scores(standard, clock)
         scored = [model_scores(m, standard, simulated, reference, effort, clock) for m in models]
     except VqldmError as error:
         print(error, file=sys.stderr)

@@ -208,6 +208,7 @@ def _rest(simulated: dict[str, Any], models: Sequence[dict[str, Any]]) -> list[s
                 "volumes compared",
                 "generated",
                 "held-out simulated",
+                "difference of pairs",
                 "highest, generated",
                 "highest, held-out",
             ],
@@ -220,6 +221,7 @@ def _rest(simulated: dict[str, Any], models: Sequence[dict[str, Any]]) -> list[s
                         number({"value": p["mean"], **p})
                         for p in (m["memorization"]["generated"], m["memorization"]["held_out"])
                     ),
+                    number(m["memorization"]["excess_of_pairs"]) if "excess_of_pairs" in m["memorization"] else "-",
                     *(number(m["memorization"][p]["max"]) for p in ("generated", "held_out")),
                 ]
                 for m in copied

@@ -55,7 +55,7 @@ def generated_volumes(
     if kept is None:
         pairs = sampled_latents(model, seed, conditions, batch, precision)
     else:
-        latents = _read(kept, _description(model, seed, conditions, precision))
+        latents = _read(kept, describe(model, seed, conditions, precision))
         checked = (check_conditions(model.config, c) for c in conditions)
         pairs = ((draw_start(model, seed, i, c), latents[i]) for i, c in enumerate(checked))
     for start, latent in pairs:
@@ -68,10 +68,11 @@ def keep_latents(path: Path, model: Model, seed: int, conditions: Conditions, ba
     if model.config.family == "vq-ldm" and model.config.diffusion.requantize:
         latents = model.space.snap(latents)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"latents": latents.half().cpu().contiguous()}, path, _description(model, seed, conditions, precision))
+    save_file({"latents": latents.half().cpu().contiguous()}, path, describe(model, seed, conditions, precision))
 
 
-def _description(model: Model, seed: int, conditions: Conditions, precision: Precision) -> dict[str, str]:
+def describe(model: Model, seed: int, conditions: Conditions, precision: Precision) -> dict[str, str]:
+    """Say all that decides what the samples are."""
     sampling = plan_sampling(model, None, None, None, None, None, precision)
     values = {
         "weights": model.weights_sha256,

@@ -148,7 +148,17 @@ def memorization_scores(found: NearestPatches, num_generated: int) -> Scores:
         highest = float(np.nanmax(found.correlation[rows]))
         return {"mean": scores["value"], "low": scores["low"], "high": scores["high"], "max": highest}
 
-    return {"generated": part(slice(None, num_generated)), "held_out": part(slice(num_generated, None))}
+    scores = {"generated": part(slice(None, num_generated)), "held_out": part(slice(num_generated, None))}
+    halves = found.correlation[:num_generated], found.correlation[num_generated:]
+    if halves[0].shape == halves[1].shape:  # volume i of both has the same parameters
+        pairs = [
+            float(np.nanmean(a) - np.nanmean(b))
+            for a, b in zip(*halves, strict=True)
+            if np.isfinite(a).any() and np.isfinite(b).any()
+        ]
+        if pairs:
+            scores["excess_of_pairs"] = interval(pairs)
+    return scores
 
 
 def control_scores(requested: Sequence[float], traced: Sequence[float]) -> Scores:

@@ -16,6 +16,7 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.config import CameraConfig, Float3, SimulationConfig, validate
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.simulate import SampleParameters, Simulator, camera_in_filament_units, render_camera, tier
+from napari_vqldm.training.bank import VolumeBank, bank_name
 
 Array = npt.NDArray[np.float32]
 SPEC_FILE = Path(__file__).parent / "data" / "standard64.json"
@@ -139,15 +140,24 @@ def bank_size(model: Model, wanted: int | None, quick: bool) -> int:
     return wanted or known
 
 
-def training_bank(model: Model, count: int, device: str) -> Iterator[Array]:
+def training_bank(model: Model, count: int, device: str, cache: Path | None = None) -> Iterator[Array]:
     """Simulate the first ``count`` volumes that the model was trained on again: its configuration, its training seed.
 
-    See `bank_size` for ``count``.
+    ``cache``: folder in which a training run kept them, in half precision; read there instead. See `bank_size` for
+    ``count``.
     """
     if model.config.simulation is None:
         raise ConfigError(
             f"model {model.name} was not trained on simulated volumes: its training set cannot be made again"
         )
+    seed = model.header.training.seed
+    if cache is not None:
+        folder = cache / bank_name(model.config.simulation, seed)
+        if not folder.is_dir():
+            raise ConfigError(f"{cache}: holds no volumes of {model.name}: expected {folder}")
+        bank = VolumeBank(folder, count, 0)
+        yield from (bank.volume("train", index).astype(np.float32) for index in range(count))
+        return
     simulator = Simulator(model.config.simulation, device)
     for index in range(count):
-        yield simulator.sample(model.header.training.seed, [index], noisy=False).clean[0, 0].cpu().numpy()
+        yield simulator.sample(seed, [index], noisy=False).clean[0, 0].cpu().numpy()

@@ -23,6 +23,7 @@ from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.simulate import Simulator, tier
+from napari_vqldm.training.bank import VolumeBank, bank_name, build_bank
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -209,13 +210,15 @@ def test_both_families_run_from_checkpoint_to_page(load, tmp_path, capsys):
 @pytest.mark.parametrize("family", ["ldm", "vq-ldm"])
 def test_samples_can_be_drawn_on_one_machine_and_scored_on_another(load, tmp_path, family):
     checkpoint, samples = tiny_checkpoint(tmp_path, family), load("samples")
-    bundled, standard = load("bundled"), load("standard64").load_standard(quick=True)
-    words = [str(checkpoint), "--quick", "--device", "cpu"]
+    bundled, copies = load("bundled"), load("copies")
+    words = [str(checkpoint), "--quick", "--count", "2", "--bank", "2", "--device", "cpu"]
     assert bundled.main([*words, "--keep-samples", str(tmp_path / "kept")]) == 0
+    standard = load("standard64").load_standard(2, quick=True)
     model, part = load_checkpoint(checkpoint), standard.spec["generated"]
     conditions = load("standard64").drawn_conditions(standard, model, part["condition_seed"], part["count"])
     file, control = bundled.kept_files(tmp_path / "kept", model)
-    assert sorted((tmp_path / "kept").iterdir()) == sorted([file, control])
+    found = copies.copies_file(tmp_path / "kept", model)
+    assert sorted((tmp_path / "kept").iterdir()) == sorted([file, control, found])
 
     def volumes(seed, kept):
         return np.stack([*samples.generated_volumes(model, seed, conditions, 4, "fp32", kept)])
@@ -226,6 +229,32 @@ def test_samples_can_be_drawn_on_one_machine_and_scored_on_another(load, tmp_pat
         volumes(1, file)
     with pytest.raises(ConfigError, match="--keep-samples"):
         volumes(part["seed"], tmp_path / "nowhere")
+
+    about = samples.describe(model, part["seed"], conditions, "fp32")
+    known, again = (
+        copies.kept_copies(found, about, 2, 2),
+        copies.copies_scores(model, standard, list(kept), 2, "cpu", None),
+    )
+    assert known["generated"]["mean"] == pytest.approx(again["generated"]["mean"], abs=1e-3, nan_ok=True)
+    assert known["held_out"] == again["held_out"] and known["held_out"]["mean"] > 0.2
+    other_seed = samples.describe(model, 1, conditions, "fp32")
+    for wrong in ((other_seed, 2, 2), (about, 1, 2), (about, 2, 3)):
+        with pytest.raises(ConfigError, match="made for other samples"):
+            copies.kept_copies(found, *wrong)
+
+
+def test_training_volumes_come_from_the_cache_of_a_run_or_from_the_simulator(load, tmp_path):
+    bank_of, config = load("standard64").training_bank, tier("standard")
+    header = SimpleNamespace(training=TrainingSummary(num_volumes=3, seed=5))
+    model = SimpleNamespace(name="model", config=SimpleNamespace(simulation=config), header=header)
+    with pytest.raises(ConfigError, match="holds no volumes of model"):
+        list(bank_of(model, 3, "cpu", tmp_path))
+    bank = VolumeBank(tmp_path / bank_name(config, 5), 3, 0)
+    list(build_bank(bank, config, 5, "cpu", lambda: None))
+    kept, made = list(bank_of(model, 3, "cpu", tmp_path)), list(bank_of(model, 3, "cpu"))
+    assert len(kept) == len(made) == 3
+    for a, b in zip(kept, made, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_ways_to_sample_are_compared_in_one_table(load, tmp_path):

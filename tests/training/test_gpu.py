@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from napari_vqldm.config import QuantizerConfig
+from napari_vqldm.quantizers.codebook import CodebookQuantizer
 from napari_vqldm.training.loop import _Loop
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -32,6 +34,23 @@ def test_a_denoiser_step_does_not_wait_for_the_gpu(
     monkeypatch.setattr(_Loop, "_one_step", watched)
     tiny.run(tiny.config(family, device="cuda", precision="bf16-mixed"), tmp_path / "run", cache=bank_cache)
     assert sum(checked) == 4
+
+
+def test_the_settings_of_training_do_not_change_codes() -> None:
+    """TF32 products would change a code in a hundred."""
+    torch.manual_seed(0)
+    quantizer = CodebookQuantizer(QuantizerConfig(codebook_size=1024), 4).eval()
+    latent = torch.randn(2, 4, 16, 32, 32)
+    expected, clear = quantizer.nearest(latent), quantizer.margin(latent) > 1e-4
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        found = quantizer.cuda().nearest(latent.cuda()).cpu()
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert clear.float().mean() > 0.95
+    assert torch.equal(found[clear], expected[clear])
 
 
 @pytest.mark.parametrize("family", ["ldm", "vq-ldm"])

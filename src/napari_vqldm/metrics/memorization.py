@@ -118,7 +118,7 @@ def _coarse_scores(patches: Tensor, training: Iterable[FloatArray], fine: list[T
     flat = patches.flatten(0, 1).to(device)  # (Q*P*16, z, y, x)
     for volume in training:
         batch = _as_batch(volume)
-        coarse = _pool(_blur(batch), COARSE).to(device)
+        coarse = _pool(_blur(batch.to(device)), COARSE)
         if transformed is None:
             transformed = _transform_patches(flat, coarse.shape)
         elif batch.shape[-3:] != tuple(n * f for n, f in zip(fine[0].shape, FINE, strict=True)):
@@ -238,7 +238,7 @@ def _pool(volume: Tensor, factor: Int3) -> Tensor:
 
 def _blur(volume: Tensor) -> Tensor:
     """Binomial blur (variance 1 voxel axially, 4 laterally): half a coarse voxel of shift must not hide a copy."""
-    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
+    kernel = torch.tensor([1.0, 2.0, 1.0], device=volume.device) / 4
     data = volume[None, None]
     for axis, repeats in ((2, 2), (3, 8), (4, 8)):
         shape = [1, 1, 1, 1, 1]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from napari_vqldm.config import QuantizerConfig
 from napari_vqldm.errors import ShapeError
 from napari_vqldm.quantizers.base import Quantization, Quantizer
+from napari_vqldm.quantizers.precision import full_precision_products
 
 CHUNK_ROWS = 8192  # distances of one chunk: 8192 x K floats, 32 MiB at K = 1024
 KMEANS_VECTORS = 65536
@@ -168,7 +169,9 @@ class CodebookQuantizer(Quantizer):
         """Squared distances minus ||x||^2, (rows, K) chunk by chunk, so that only one chunk is alive."""
         code_norms = self.codebook.square().sum(dim=1)
         for chunk in vectors.split(CHUNK_ROWS):
-            yield torch.addmm(code_norms, chunk, self.codebook.T, alpha=-2.0)
+            with full_precision_products():  # as long as it computes, not while the caller has the chunk
+                distances = torch.addmm(code_norms, chunk, self.codebook.T, alpha=-2.0)
+            yield distances
 
     def _check(self, latent: Tensor) -> None:
         if latent.ndim != 5 or latent.shape[1] != self.codebook.shape[1]:

@@ -90,7 +90,7 @@ def bank_for(folder: RunFolder, config: SimulationConfig, seed: int, num_volumes
     record = folder.path / "cache" / "bank.json"
     known = read_json(record)
     if known is None:
-        known = {"folder": f"bank-{_fingerprint(config, seed)}"}
+        known = {"folder": bank_name(config, seed)}
         write_json(record, known)
     return VolumeBank(folder.cache / known["folder"], num_volumes, held_out)
 
@@ -227,9 +227,9 @@ def _work(chunk: _Chunk) -> None:
         pass
 
 
-def _fingerprint(config: SimulationConfig, seed: int) -> str:
-    """Hash of configuration, seed and simulator code: volumes of an older simulator are not mixed in."""
+def bank_name(config: SimulationConfig, seed: int) -> str:
+    """Hash configuration, seed and simulator code to a folder name: volumes of an older simulator are not mixed in."""
     digest = hashlib.sha256(f"{to_json(config)} {seed} {CHUNK}".encode())
     for path in sorted(Path(inspect.getfile(Simulator)).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    return f"bank-{digest.hexdigest()[:12]}"
