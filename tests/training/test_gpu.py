@@ -15,6 +15,7 @@ from napari_vqldm.training.loop import _Loop
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch says that it is a prototype
 @pytest.mark.parametrize("family", ["ldm", "vq-ldm"])
 def test_a_denoiser_step_does_not_wait_for_the_gpu(
     family: str, tmp_path: Path, bank_cache: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
