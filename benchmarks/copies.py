@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from samples import differences
 from scores import Scores, memorization_scores
 from standard64 import Array, Standard, simulated_twins, training_bank
 
@@ -60,6 +61,6 @@ def kept_copies(path: Path, description: dict[str, str], queries: int, count: in
     known = json.loads(path.read_text(encoding="utf-8"))
     scores: Scores = known["scores"]
     numbers = (scores["generated_volumes"], scores["training_volumes"])
-    if known.get("samples") != description["samples"] or numbers != (queries, count):
+    if differences(known["samples"], description["samples"]) or numbers != (queries, count):
         raise ConfigError(f"{path}: made for other samples: make it again with --keep-samples")
     return scores

@@ -6,6 +6,7 @@ A GPU samples all of them within seconds, the scores take a CPU an hour: that ne
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -84,13 +85,30 @@ def describe(model: Model, seed: int, conditions: Conditions, precision: Precisi
     return {"samples": json.dumps(values, sort_keys=True)}
 
 
+def differences(known: str, wanted: str) -> list[str]:
+    """Names of what differs between two results of `describe`; drawn numbers may differ in their last digits.
+
+    Two machines need not agree in the last bit of a logarithm.
+    """
+
+    def alike(a: object, b: object) -> bool:
+        if isinstance(a, dict) and isinstance(b, dict):
+            return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+        if isinstance(a, list) and isinstance(b, list):
+            return len(a) == len(b) and all(map(alike, a, b))
+        if isinstance(a, float) and isinstance(b, float):
+            return math.isclose(a, b, rel_tol=1e-9)
+        return a == b
+
+    found, expected = json.loads(known), json.loads(wanted)
+    return [key for key, value in expected.items() if not alike(found.get(key), value)]
+
+
 def _read(path: Path, wanted: dict[str, str]) -> Tensor:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file: make it with --keep-samples")
     with safe_open(str(path), framework="pt") as file:
-        known = json.loads((file.metadata() or {}).get("samples", "{}"))
-        expected = json.loads(wanted["samples"])
-        different = [key for key, value in expected.items() if known.get(key) != value]
+        different = differences((file.metadata() or {}).get("samples", "{}"), wanted["samples"])
         if different:
             raise ConfigError(f"{path}: made with other {', '.join(different)}: make it again with --keep-samples")
         latents: Tensor = file.get_tensor("latents").float()

@@ -243,6 +243,13 @@ def test_samples_can_be_drawn_on_one_machine_and_scored_on_another(load, tmp_pat
             copies.kept_copies(found, *wrong)
 
 
+def test_samples_of_another_machine_may_differ_in_the_last_digit(load):
+    differences = load("samples").differences
+    words = [json.dumps({"conditions": [{"a": value, "b": "free"}], "seed": 1}) for value in (0.1, 0.1 + 1e-16, 0.11)]
+    assert words[0] != words[1] and differences(words[0], words[1]) == []
+    assert differences(words[0], words[2]) == ["conditions"] and differences("{}", words[0]) == ["conditions", "seed"]
+
+
 def test_training_volumes_come_from_the_cache_of_a_run_or_from_the_simulator(load, tmp_path):
     bank_of, config = load("standard64").training_bank, tier("standard")
     header = SimpleNamespace(training=TrainingSummary(num_volumes=3, seed=5))
