@@ -211,6 +211,14 @@ class DenoiserConfig(Config):
         n = len(self.channels)
         if not (len(self.blocks) == len(self.attention) == n and len(self.strides) == n - 1):
             raise ValueError("channels, blocks and attention need one entry per level and strides one less")
+        if any(channels % self.norm_groups for channels in self.channels):
+            raise ValueError(f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}")
+        attended = [c for c, attention in zip(self.channels, self.attention, strict=True) if attention]
+        if any(channels % self.head_channels for channels in attended):
+            raise ValueError(
+                f"channels: expected multiples of head_channels = {self.head_channels} where there is attention, "
+                f"got {tuple(attended)}"
+            )
         return self
 
 

@@ -68,6 +68,17 @@ def test_codes_are_cached_in_full_precision() -> None:
         ({"data__gain_range": [2.0, 1.0]}, "low <= high"),
         ({"data": {"kind": "folder", "folder": "x"}}, "exclude each other"),
         ({"autoencoder__learning_rate": -1.0}, "autoencoder.learning_rate"),
+        ({"model__denoiser__norm_groups": 5}, "multiples of norm_groups = 5"),
+        (
+            {"model__denoiser__attention": [True] * 2, "model__denoiser__head_channels": 7},
+            "multiples of head_channels = 7",
+        ),
+        ({"data": []}, "data"),
+        ({"data": 3}, "data"),
+        ({"model": 3}, "model"),
+        ({"model__simulation": 4}, "model.simulation"),
+        ({"data": {"kind": "folder", "folder": "x"}, "model__denoiser": 4}, "model.denoiser"),
+        ({"data": {"kind": ["folder"]}}, "data"),
     ],
 )
 def test_wrong_values_are_named(changes: dict[str, object], words: str, tiny: SimpleNamespace) -> None:
@@ -85,6 +96,7 @@ def test_the_command_answers_errors_with_one_line_and_2(
     del few["model"]["simulation"]
     few["model"]["denoiser"] = {**few["model"]["denoiser"]}
     folder = tiny.write_toml(tmp_path / "folder.toml", few)
+    bad_start = tiny.write_toml(tmp_path / "start.toml", tiny.values(denoiser__init_from="nowhere.safetensors"))
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
     good = tiny.write_toml(tmp_path / "good.toml", tiny.values())
@@ -95,10 +107,12 @@ def test_the_command_answers_errors_with_one_line_and_2(
         ([str(good), "--out", str(in_the_way)], "give another --out"),
         ([str(good), "--out", str(tmp_path)], "no run folder"),
         ([str(good), "--out", str(tmp_path / "run"), "--stage", "denoiser"], "needs stage 'autoencoder'"),
+        ([str(bad_start), "--out", str(tmp_path / "run")], "does not exist"),
     ]:
         assert main(command) == 2, command
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1, error
+        assert not (tmp_path / "run").exists(), command
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

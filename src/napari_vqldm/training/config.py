@@ -223,13 +223,18 @@ def parse_train_config(values: dict[str, Any], source: str = "configuration") ->
         values["data"] = {"kind": "simulated", **values["data"]}
     model = values.get("model")
     if isinstance(model, dict):
-        model = {"name": values["name"], **model}
-        if values.get("data", {"kind": "simulated"})["kind"] == "simulated" and isinstance(model.get("window"), list):
-            # The simulated volumes are the trained window unless the file says otherwise.
-            model["simulation"] = {"shape": model["window"], **model.get("simulation", {})}
-        elif values.get("data", {"kind": "simulated"})["kind"] == "simulated":
-            model.setdefault("simulation", SimulationConfig().model_dump())
-        else:  # TOML has no null: a denoiser of stacks is unconditioned unless the file says otherwise
-            model["denoiser"] = {"condition": None, **model.get("denoiser", {})}
-        values["model"] = model
+        values["model"] = _with_defaults({"name": values["name"], **model}, values.get("data", {"kind": "simulated"}))
     return validate(TrainConfig, values, source)
+
+
+def _with_defaults(model: dict[str, Any], data: Any) -> dict[str, Any]:
+    """Fill in what follows from the kind of data; values of a wrong type are left for the validation to refuse."""
+    if not isinstance(data, dict):
+        return model
+    simulation, denoiser = model.get("simulation", {}), model.get("denoiser", {})
+    if data["kind"] != "simulated":  # TOML has no null: a denoiser of stacks is unconditioned unless the file says so
+        return model | ({"denoiser": {"condition": None, **denoiser}} if isinstance(denoiser, dict) else {})
+    if not isinstance(model.get("window"), list):
+        return {"simulation": SimulationConfig().model_dump()} | model
+    # The simulated volumes are the trained window unless the file says otherwise.
+    return model | ({"simulation": {"shape": model["window"], **simulation}} if isinstance(simulation, dict) else {})

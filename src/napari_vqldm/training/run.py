@@ -16,6 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from rich.console import Console
+from torch import nn
 
 from napari_vqldm import __version__
 from napari_vqldm.errors import ConfigError
@@ -35,6 +36,7 @@ from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_files, 
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
 from napari_vqldm.training.stages.denoiser import run_denoiser
 from napari_vqldm.training.stages.latents import run_latents
+from napari_vqldm.training.warm_start import check_start
 
 THREADS_BESIDE_GPU = 4
 MOST_WORKERS_BESIDE_GPU = 32  # each holds a torch of its own
@@ -91,6 +93,7 @@ def run_training(
     if dry_run:
         _describe(settings, folder, chosen, console or Console())
         return None
+    _networks(settings)  # refused before anything is written
     _check_data(settings)
     with _process_settings_restored():
         return _run(settings, source, folder, chosen, fresh, console)
@@ -108,6 +111,7 @@ def _run(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     fabric = _launch(settings)
+    _check_starts(settings, folder, chosen, fresh)
     if fabric.is_global_zero:
         open_run(folder, settings, source, chosen, fresh)
         remove_leftovers(folder.path)
@@ -136,12 +140,6 @@ def _process_settings_restored() -> Iterator[None]:
 
 def _run_stages(run: Run, stages: Sequence[StageName]) -> Path | None:
     config, folder, log = run.config, run.folder, run.log
-    missing = _first_missing(folder, config, stages)
-    if missing is not None:
-        raise ConfigError(
-            f"{folder.path}: stage {stages[0]!r} needs stage {missing!r}, which is not finished: run it first or "
-            "leave out --stage"
-        )
     log.say(
         f"{config.name}: {config.model.family}, seed {config.seed}, {run.device}, {config.precision}, "
         f"{torch.get_num_threads()} threads, {folder.path}"
@@ -175,6 +173,20 @@ def _ordered(stages: Sequence[StageName] | None) -> list[StageName]:
     if unknown:
         raise ConfigError(f"unknown stage {unknown[0]!r}: expected {', '.join(STAGES)}")
     return [stage for stage in STAGES if not stages or stage in stages]
+
+
+def _check_starts(config: TrainConfig, folder: RunFolder, stages: Sequence[StageName], fresh: bool) -> None:
+    """Refuse a run whose earlier stages or first weights are missing, before anything is written or simulated."""
+    missing = _first_missing(folder, config, stages)
+    if missing is not None:
+        raise ConfigError(
+            f"{folder.path}: stage {stages[0]!r} needs stage {missing!r}, which is not finished: run it first or "
+            "leave out --stage"
+        )
+    for stage in stages:
+        source = None if stage == "latents" else getattr(config, stage).init_from
+        if source is not None and (fresh or not folder.state(stage).exists()):
+            check_start(source, stage)
 
 
 def _first_missing(folder: RunFolder, config: TrainConfig, stages: Sequence[StageName]) -> StageName | None:
@@ -267,17 +279,28 @@ def _record_circumstances(run: Run) -> None:
     write_json(path, [*(read_json(path) or []), record])
 
 
+def _networks(config: TrainConfig) -> dict[str, nn.Module]:
+    """Build the networks without memory for their weights.
+
+    Raises
+    ------
+    ConfigError
+        If no such network can be built.
+    """
+    model = config.model
+    try:
+        with torch.device("meta"):
+            networks: dict[str, nn.Module] = {"autoencoder": Autoencoder(model.autoencoder)}
+            if model.denoiser is not None:
+                networks["denoiser"] = Denoiser(model.denoiser, model.autoencoder.latent_channels)
+    except ValueError as error:
+        raise ConfigError(f"{config.name}: these networks cannot be built: {error}") from error
+    return networks
+
+
 def _describe(config: TrainConfig, folder: RunFolder, stages: Sequence[StageName], console: Console) -> None:
     """Print what a run would do."""
-    with torch.device("meta"):
-        autoencoder = Autoencoder(config.model.autoencoder)
-        denoiser = (
-            Denoiser(config.model.denoiser, config.model.autoencoder.latent_channels) if config.model.denoiser else None
-        )
-    count = {"autoencoder": autoencoder, "denoiser": denoiser}
-    numbers = {
-        name: sum(p.numel() for p in module.parameters()) for name, module in count.items() if module is not None
-    }
+    numbers = {name: sum(p.numel() for p in module.parameters()) for name, module in _networks(config).items()}
     lines = [
         config.model_dump_json(indent=1),
         f"run folder: {folder.path}",

@@ -66,19 +66,35 @@ def find_checkpoint(source: str, stage: StageName) -> Path | None:
     return next((path / name for name in names if (path / name).exists()), None)
 
 
+def check_start(source: str, stage: StageName) -> Path | None:
+    """Return what `find_checkpoint` finds, and refuse what is not there.
+
+    Raises
+    ------
+    ConfigError
+        If ``source`` is neither a run folder with weights of the stage, nor a checkpoint, nor a bundled model.
+    """
+    path = find_checkpoint(source, stage)
+    if path is None:
+        folder = Path(source).expanduser()
+        if not (folder / "state" / f"{stage}.safetensors").exists():
+            raise ConfigError(f"{stage}.init_from: {folder} holds neither a checkpoint nor a state of stage {stage!r}")
+    elif not path.exists():
+        raise ConfigError(
+            f"{stage}.init_from: {path} does not exist: give a run folder, a checkpoint or a bundled model"
+        )
+    return path
+
+
 def _weights(source: str, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
     """Find the averaged weights of a stage in a run folder, a checkpoint or a bundled model of that name."""
-    path = find_checkpoint(source, stage)
+    path = check_start(source, stage)
     if path is None:
         folder = Path(source).expanduser()
         state = load_state(folder / "state" / f"{stage}.safetensors")
         if state is None:
             raise ConfigError(f"{stage}.init_from: {folder} holds neither a checkpoint nor a state of stage {stage!r}")
         return folder, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
-    if not path.exists():
-        raise ConfigError(
-            f"{stage}.init_from: {path} does not exist: give a run folder, a checkpoint or a bundled model"
-        )
     model = load_checkpoint(path)
     network: nn.Module | None = model.space.autoencoder if stage == "autoencoder" else model.denoiser
     if network is None:
