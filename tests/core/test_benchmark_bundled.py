@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_vqldm.card import TrainingSummary
+from napari_vqldm.card import TrainingSummary, read_header
 from napari_vqldm.checkpoint import load_checkpoint, save_checkpoint
 from napari_vqldm.config import AutoencoderConfig, DenoiserConfig, DiffusionConfig, ModelConfig, QuantizerConfig
 from napari_vqldm.errors import ConfigError
@@ -24,6 +24,7 @@ from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.simulate import Simulator, tier
 from napari_vqldm.training.bank import VolumeBank, bank_name, build_bank
+from napari_vqldm.zoo import available
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -241,6 +242,44 @@ def test_samples_can_be_drawn_on_one_machine_and_scored_on_another(load, tmp_pat
     for wrong in ((other_seed, 2, 2), (about, 1, 2), (about, 2, 3)):
         with pytest.raises(ConfigError, match="made for other samples"):
             copies.kept_copies(found, *wrong)
+
+
+def test_scores_go_into_the_card_and_change_no_weight(load, tmp_path, capsys):
+    checkpoint, write_card = tiny_checkpoint(tmp_path, "ldm"), load("write_card")
+    before = load_checkpoint(checkpoint)
+    model = GOOD | {
+        "weights_sha256": before.weights_sha256,
+        "gates": load("scores").model_gates(spec(), SIMULATED, GOOD),
+    }
+    result = {"quick": False, "spec": spec(), "environment": {"created": "2026-01-01"}, "models": [model]}
+    out = tmp_path / "result.json"
+    out.write_text(json.dumps(result))
+    assert write_card.main([str(out), str(checkpoint)]) == 0
+    after = load_checkpoint(checkpoint)
+    assert after.weights_sha256 == before.weights_sha256 and after.header.training == before.header.training
+    assert after.config == before.config and after.header.latent == before.header.latent
+    unchanged = after.header.card.model_copy(update={"scorecard": {}, "memorization": {}})
+    assert unchanged == before.header.card
+    assert after.header.card.scorecard["gates"].keys() == model["gates"].keys()
+    assert after.header.card.memorization == GOOD["memorization"]
+    for wrong in ({"quick": True}, {"models": [GOOD]}):
+        out.write_text(json.dumps(result | wrong))
+        assert write_card.main([str(out), str(checkpoint)]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert load_checkpoint(checkpoint).header == after.header
+
+
+@pytest.mark.parametrize("name", ["ldm", "vq-ldm"])
+def test_results_and_cards_are_of_the_bundled_weights(name):
+    card = read_header(available()[name]).card
+    (scored,) = json.loads((BENCHMARKS / "results" / f"bundled-{name}.json").read_text())["models"]
+    assert scored["weights_sha256"] == card.weights_sha256
+    assert {gate: v["value"] for gate, v in scored["gates"].items()} == {
+        gate: v["value"] for gate, v in card.scorecard["gates"].items()
+    }
+    assert card.memorization == scored["memorization"]
+    stacks = json.loads((BENCHMARKS / "results" / "real_stacks.json").read_text())["stacks"]
+    assert {s["weights_sha256"] for s in stacks if s["model"] == name} == {card.weights_sha256}
 
 
 def test_samples_of_another_machine_may_differ_in_the_last_digit(load):
