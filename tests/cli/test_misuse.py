@@ -218,6 +218,52 @@ def test_folders_are_checked_before_the_work(verb: str, command: Command, ldm: P
     command(verb, *options, "--out", tmp_path / "picture.png").refused("picture.png", "expected a folder")
 
 
+REFUSED: dict[str, tuple[str, ...]] = {
+    "an unknown condition": ("generate", "--model", "LDM", "--condition", "bogus=1"),
+    "a condition of nan": ("generate", "--model", "LDM", "--condition", "length_density_um_per_um3=nan"),
+    "a wrong shape": ("generate", "--model", "LDM", "--shape", "99", "99", "99"),
+    "a wrong sampler": ("generate", "--model", "LDM", "--sampler", "ddpm"),
+    "a model that is not there": ("generate", "--model", "nosuch"),
+    "ends that are not there": ("interpolate", "--model", "LDM", "--a", "none.tif", "--b", "none.tif"),
+    "ends of other weights": ("interpolate", "--model", "VQ_LDM", "--a", "LATENT", "--b", "LATENT"),
+    "a latent of other weights": ("decode", "LATENT", "--model", "VQ_LDM"),
+    "one stack and no model": ("reconstruct", "STACK", "--model", "nosuch"),
+    "a folder and no model": ("reconstruct", "FOLDER", "--model", "nosuch"),
+    "encoding without a model": ("encode", "STACK", "--model", "nosuch"),
+    "codes of a model without": ("codebook", "STACK", "--model", "LDM"),
+    "a demo without its model": ("demo", "--ldm", "nosuch"),
+    "a demo of one family": ("demo", "--ldm", "LDM", "--vq-ldm", "LDM"),
+    "a demo on another device": ("demo", "--device", "abacus"),
+    "a scene on another device": ("simulate", "--device", "abacus"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_request_leaves_no_folder(
+    case: str, command: Command, stack: Path, ldm: Path, vq_ldm: Path, make_stack: MakeStack, tmp_path: Path
+) -> None:
+    latent, folder, out = tmp_path / "a.safetensors", tmp_path / "in", tmp_path / "new" / "out"
+    assert command("encode", stack, "--model", ldm, "--out", latent).code == 0
+    folder.mkdir()
+    make_stack(folder / "a.tif")
+    paths = {"LDM": ldm, "VQ_LDM": vq_ldm, "LATENT": latent, "STACK": stack, "FOLDER": folder}
+    command(*(paths.get(word, word) for word in REFUSED[case]), "--out", out).refused()
+    assert not out.parent.exists()
+
+
+def test_folders_that_cannot_be_made_are_refused_before_the_work(
+    command: Command, ldm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file")
+    words = ["generate", "--model", ldm, "--out"]
+    command(*words, tmp_path / "file" / "new" / "out").refused(f"{tmp_path / 'file'}: is a file")
+    command(*words, tmp_path / ("x" * 300) / "out").refused("cannot make this folder", "--out")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK or Path(path) != tmp_path)
+    command(*words, tmp_path / "new" / "out").refused("cannot make this folder", f"{tmp_path}: no permission")
+    command(*words, tmp_path).refused(f"error: {tmp_path}: no permission")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_several_volumes_do_not_fit_one_file(command: Command, ldm: Path, tmp_path: Path) -> None:
     command("generate", "--model", ldm, "--count", 2, "--out", tmp_path / "x.ome.tif").refused("name a folder")
 

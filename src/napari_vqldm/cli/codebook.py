@@ -11,7 +11,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
-from napari_vqldm.cli.targets import file_target
+from napari_vqldm.cli.targets import file_target, make_folder
 
 if TYPE_CHECKING:
     from napari_vqldm.codebook import CodebookUsage
@@ -52,6 +52,7 @@ def codebook(
         [(name, p["cells"], p["codes_used"], p["dead_codes"], f"{p['perplexity']:.1f}") for name, p in parts.items()],
     )
     if target is not None:
+        make_folder(target.parent)
         with atomic_path(target, force) as temporary:
             temporary.write_text(_counts_as_csv(usage), encoding="utf-8")
         reporter.note(f"counts of every code: {target}")

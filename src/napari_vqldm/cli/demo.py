@@ -11,7 +11,7 @@ import typer
 from napari_vqldm import __version__
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
-from napari_vqldm.cli.targets import check_targets, folder_target, make_folder
+from napari_vqldm.cli.targets import check_folder, check_targets, folder_target
 
 if TYPE_CHECKING:
     from napari_vqldm.cli.demo_page import Page
@@ -62,7 +62,7 @@ def demo(
     reporter = Reporter(as_json)
     folder = folder_target(out)
     html, png = check_targets([folder / "index.html", folder / "demo.png"], force=force)
-    make_folder(folder / "volumes")
+    check_folder(folder / "volumes")
     began = time.perf_counter()
     page, missing = _make_page(folder, count, seed, {"ldm": ldm, "vq-ldm": vq_ldm}, device, force, reporter, began)
 

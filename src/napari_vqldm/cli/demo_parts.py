@@ -15,6 +15,7 @@ from napari_vqldm.cli.baselines import GAUSSIAN_SIGMA_VOXELS, ROWS, compare_to_i
 from napari_vqldm.cli.console import Reporter
 from napari_vqldm.cli.demo_page import Picture, Section, Table
 from napari_vqldm.cli.models import load_model
+from napari_vqldm.cli.targets import make_folder
 from napari_vqldm.errors import CheckpointError
 from napari_vqldm.files import read_volume, write_volume
 from napari_vqldm.files.samples import sample_names, sample_path
@@ -62,7 +63,9 @@ class Studio:
     def keep(self, volume: Volume, name: str) -> str:
         """Write a volume and return its link on the page."""
         relative = Path("volumes") / f"{name}.ome.tif"
-        write_volume(self.folder / relative, volume, force=self.force)
+        target = self.folder / relative
+        make_folder(target.parent)
+        write_volume(target, volume, force=self.force)
         return relative.as_posix()
 
     def gaps(self, part: str) -> tuple[str, ...]:

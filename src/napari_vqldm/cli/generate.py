@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
-from napari_vqldm.cli.targets import volume_targets
+from napari_vqldm.cli.targets import make_folder, volume_targets
 
 DEFAULT_OUT = Path("generated")
 
@@ -61,7 +61,9 @@ def generate(
     written = []
     for step in reporter.track(request, "generating"):
         for volume in step.volumes or ():
-            written.append((write_volume(next(targets), volume, force=force), volume))
+            target = next(targets)
+            make_folder(target.parent)
+            written.append((write_volume(target, volume, force=force), volume))
     seconds = time.perf_counter() - began
     rows = [(path, volume.shape, volume.voxel_size_um, start + i) for i, (path, volume) in enumerate(written)]
     reporter.table("", ("file", "shape", "voxel size um", "index"), rows)

@@ -10,7 +10,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
-from napari_vqldm.cli.targets import stem_of, volume_targets
+from napari_vqldm.cli.targets import make_folder, stem_of, volume_targets
 from napari_vqldm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def interpolate(
     rows: list[tuple[Path, float]] = []
     for step in reporter.track(request, "interpolating"):
         if step.volume is not None:
-            rows.append((write_volume(targets[len(rows)], step.volume, force=force), step.t))
+            target = targets[len(rows)]
+            make_folder(target.parent)
+            rows.append((write_volume(target, step.volume, force=force), step.t))
     reporter.table("", ("file", "t"), rows)
     reporter.result(
         {

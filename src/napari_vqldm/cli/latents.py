@@ -9,7 +9,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
-from napari_vqldm.cli.targets import file_target, stem_of, volume_targets
+from napari_vqldm.cli.targets import file_target, make_folder, stem_of, volume_targets
 
 HERE = Path()
 
@@ -39,6 +39,7 @@ def encode(
     for step in reporter.track(encode_steps(loaded, volume), "encoding"):
         if step.latent is not None:
             latent = step.latent
+            make_folder(target.parent)
             latent.save(target, force=force)
     size, voxels = target.stat().st_size, volume.data.size
     content = "code indices" if latent.codes is not None else "standardized latent"
@@ -83,6 +84,7 @@ def decode(
     loaded = load_model(model, device, reporter)
     for step in reporter.track(decode_steps(loaded, latent), "decoding"):
         if step.volume is not None:
+            make_folder(target.parent)
             write_volume(target, step.volume, force=force)
     reporter.line(f"{target}: {latent.shape} voxels of {latent.voxel_size_um} um")
     reporter.result(

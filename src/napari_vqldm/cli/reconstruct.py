@@ -14,7 +14,7 @@ import typer
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
 from napari_vqldm.cli.memory import is_out_of_memory
-from napari_vqldm.cli.targets import folder_target, make_folder, stem_of, volume_targets
+from napari_vqldm.cli.targets import check_folder, folder_target, make_folder, stem_of, volume_targets
 from napari_vqldm.errors import FileError, VqldmError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def reconstruct(
     if source.is_dir() and not is_zarr_folder(source):
         files = list_volumes(source)
         folder = folder_target(out)
-        make_folder(folder)
+        check_folder(folder)
         targets = [folder / f"{stem}-{model_stem(model)}.ome.tif" for stem in _stems(files)]
         record = folder / f"report-{model_stem(model)}.json"
         before = earlier_report(record, force)
@@ -89,6 +89,7 @@ def reconstruct_file(
     steps = reporter.track(decode_steps(model, latent), f"decoding {source.name}")
     output = next(step.volume for step in steps if step.volume is not None)
     seconds = clock.perf_counter() - began
+    make_folder(target.parent)
     write_volume(target, output, force=force)
     entry: dict[str, Any] = {
         "status": "done",
@@ -168,6 +169,7 @@ def _write_report(path: Path, report: Sequence[dict[str, Any]], before: dict[str
     files = [
         {**before.get(entry["output"].name, {}), **entry} if entry["status"] == "skipped" else entry for entry in report
     ]
+    make_folder(path.parent)
     with atomic_path(path, True) as temporary:
         text = to_json_text({"verb": VERB, **_counts(report), "files": files})
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
-from napari_vqldm.cli.targets import check_targets, folder_target
+from napari_vqldm.cli.targets import check_targets, folder_target, make_folder
 
 if TYPE_CHECKING:
     from napari_vqldm.config import SimulationConfig
@@ -54,7 +54,6 @@ def simulate(
     from napari_vqldm.simulation import simulate_steps
 
     steps = simulate_steps(count, seed, distribution, camera, True, start, opt.pick_device(device))
-    # After the request was checked: a refused one leaves no empty folder behind.
     check_targets([folder / f"{stem}{ending}" for stem in stems for ending in ENDINGS], force=force)
     volumes = []
     for step, stem in zip(reporter.track(steps, "simulating"), stems, strict=True):
@@ -93,6 +92,7 @@ def _write(result: SimulatedVolume, stem: Path, force: bool) -> dict[str, Any]:
     """Write one simulated volume; return the files and parameters for the report."""
     from napari_vqldm.files import atomic_path, write_volume
 
+    make_folder(stem.parent)
     clean, noisy, truth = (stem.with_name(stem.name + ending) for ending in ENDINGS)
     write_volume(clean, result.clean, force=force)
     if result.noisy is not None:

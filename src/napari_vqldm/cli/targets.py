@@ -1,4 +1,4 @@
-"""Names of the files that a verb writes, checked before anything is computed."""
+"""Names of the files that a verb writes: checked before anything is computed, their folders made when it is done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VOLUME_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr
 def volume_targets(out: Path, stems: Sequence[str], *, force: bool) -> list[Path]:
     """Return one OME-TIFF path per stem.
 
-    ``out`` is a folder, made when missing, or, for one volume, a file name that ends like a volume.
+    ``out`` is a folder, existing or not, or, for one volume, a file name that ends like a volume.
 
     Raises
     ------
@@ -40,26 +40,47 @@ def file_target(out: Path, stem: str, suffix: str, *, force: bool) -> Path:
 
 
 def check_targets(targets: Sequence[Path], *, force: bool) -> list[Path]:
-    """Refuse targets that exist (without ``force``) or cannot be written; make their folders."""
+    """Refuse targets that exist (without ``force``) or cannot be written. Nothing is made: see `make_folder`."""
     existing = [path for path in targets if os.path.lexists(path)]
     if existing and not force:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise FileError(f"{existing[0]}{others}: exists already: choose another --out or pass --force")
     for folder in {path.parent for path in targets}:
-        make_folder(folder)
+        check_folder(folder)
     return list(targets)
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or cannot be made where it is missing."""
+    nearest = folder
+    while not _is_there(nearest, folder):
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise FileError(f"{nearest}: is a file, not a folder: choose another --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        wanted = "" if nearest == folder else f"{folder}: cannot make this folder: "
+        raise FileError(f"{wanted}{nearest}: no permission to write there: choose another --out")
+
+
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents; refuse where nothing can be written."""
+    """Make a folder and its parents. Called right before the first write: a refused request leaves no empty folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise FileError(f"{folder}: is a file, not a folder: choose another --out") from None
     except OSError as error:
         raise FileError(f"{folder}: cannot make this folder: {error.strerror}: choose another --out") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise FileError(f"{folder}: no permission to write there: choose another --out")
+
+
+def _is_there(path: Path, folder: Path) -> bool:
+    """Tell whether a path exists; refuse one that never can, such as too long a name."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path == path.parent  # a root: there is nothing above it to look at
+    except OSError as error:
+        raise FileError(f"{folder}: cannot make this folder: {error.strerror}: choose another --out") from None
+    return True
 
 
 def is_volume_name(path: Path) -> bool:
