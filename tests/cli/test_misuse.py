@@ -183,6 +183,22 @@ def test_seeds_that_would_be_taken_for_others_are_refused(command: Command, ldm:
     assert command("generate", "--seed", BEYOND - 1, *out).code == 0
 
 
+@pytest.mark.parametrize("words", [["generate", "--count"], ["simulate", "--count"], ["demo", "--count"]])
+def test_more_volumes_than_can_be_named_are_refused(words: list[str], command: Command, tmp_path: Path) -> None:
+    model = ["--model", "ldm"] if words[0] == "generate" else []
+    command(*words, 10**11, *model, "--out", tmp_path / "out").refused("--count", "1000000")
+    ends = ["--a", 1, "--b", 2, "--model", "ldm"]
+    command("interpolate", "--frames", 10**11, *ends, "--out", tmp_path / "out").refused("--frames", "1000000")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_words_at_all_show_the_help_and_no_empty_error(command: Command) -> None:
+    done = command()
+    assert done.code == 2
+    assert "reconstruct" in done.out + done.err
+    assert "error:" not in done.err
+
+
 def test_usage_errors_name_the_help(command: Command) -> None:
     command("generate").refused("--model", "napari-vqldm generate --help")
     command("generat").refused("generate")
@@ -303,6 +319,11 @@ def test_interpolation_refuses_ends_that_do_not_fit(
     out = ["--model", ldm, "--out", tmp_path / "out"]
     command("interpolate", "--a", stack, "--b", other, *out).refused("crop the stacks to one shape")
     command("interpolate", "--a", stack, "--b", "3", *out).refused("two files, or two seeds")
+    for word in ("-1", "-" + "9" * 400):
+        command("interpolate", "--a", word, "--b", "1", *out).refused("seed from 0 to 2**64 - 1, got -")
+        command("interpolate", "--a", stack, "--b", word, *out).refused("seed from 0 to 2**64 - 1, got -")
+    for words in (["--voxel-size", 1, 1, 1], ["--channel", 0], ["--time", 0]):
+        command("interpolate", "--a", "1", "--b", "2", *words, *out).refused(words[0], "are for files")
     command("interpolate", "--a", stack, "--b", stack, "--steps", "3", *out).refused("--steps")
     command("interpolate", "--a", stack, "--b", stack, "--guidance", "2", *out).refused("--guidance")
     command("interpolate", "--a", "1", "--b", "2", "--kind", "cubic", *out).refused("--kind")

@@ -51,7 +51,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print_error(str(error))
         return 2
     except usage_error as error:
-        print_error(f"{_message(error)} ({_command(error)} --help shows the options)")
+        if message := _message(error):  # empty where typer has shown the help instead
+            print_error(f"{message} ({_command(error)} --help shows the options)")
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130

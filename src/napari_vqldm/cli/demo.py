@@ -45,7 +45,10 @@ COMMANDS = (
 def demo(
     out: opt.Out = DEFAULT_OUT,
     count: Annotated[
-        int, typer.Option("--count", "-n", min=1, help="Generated volumes per model.", rich_help_panel=opt.SAMPLING)
+        int,
+        typer.Option(
+            "--count", "-n", min=1, max=opt.MAX_COUNT, help="Generated volumes per model.", rich_help_panel=opt.SAMPLING
+        ),
     ] = 3,
     seed: opt.Seed = 1,
     ldm: Annotated[

@@ -30,7 +30,8 @@ def interpolate(
     b: Annotated[str, typer.Option("--b", metavar="FILE|SEED", help="End: of the same sort.", rich_help_panel=PATH)],
     out: opt.Out = DEFAULT_OUT,
     frames: Annotated[
-        int, typer.Option("--frames", min=2, help="Frames, both ends included.", rich_help_panel=PATH)
+        int,
+        typer.Option("--frames", min=2, max=opt.MAX_COUNT, help="Frames, both ends included.", rich_help_panel=PATH),
     ] = 5,
     kind: Annotated[
         Literal["linear", "slerp"],
@@ -57,6 +58,8 @@ def interpolate(
     if (ends[0] is None) != (ends[1] is None):
         raise ConfigError(f"--a {a} --b {b}: one is a seed and one a file: give two files, or two seeds")
     from_seeds = ends[0] is not None
+    if from_seeds and (channel is not None or time is not None or voxel_size is not None):
+        raise ConfigError("--channel, --time and --voxel-size are for files: seeds are not read from anywhere")
     if not from_seeds and (steps is not None or sampler is not None or wanted or guidance is not None):
         raise ConfigError(
             "--steps, --sampler, --condition and --guidance are for seeds: encoded volumes are not sampled"
@@ -102,6 +105,8 @@ def interpolate(
 
 def _seed(word: str) -> int | None:
     """A plain number is a seed, unless a file has that name."""
+    if word.startswith("-") and word[1:].isdecimal() and not Path(word[:MAX_SEED_DIGITS]).exists():
+        raise ConfigError(f"expected a seed from 0 to 2**64 - 1, got {word[:MAX_SEED_DIGITS]}")
     if not word.isdecimal():
         return None
     if len(word) > MAX_SEED_DIGITS:  # also longer than a file name may be

@@ -13,6 +13,7 @@ from napari_vqldm.errors import ConditionError, ConfigError
 if TYPE_CHECKING:
     from napari_vqldm.config import CameraConfig
 
+MAX_COUNT = 1_000_000  # volumes of one request: each has a name that is checked before the work
 INPUT, MODEL, SAMPLING, CAMERA, OUTPUT = "Input", "Model", "Sampling", "Camera after sampling", "Output"
 
 # --- types of the verbs' parameters -----------------------------------------------------------------------------------
@@ -62,7 +63,9 @@ Time = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", min=0, help="Volume i of a seed is always the same.", rich_help_panel=SAMPLING)
 ]
-Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many volumes.", rich_help_panel=SAMPLING)]
+Count = Annotated[
+    int, typer.Option("--count", "-n", min=1, max=MAX_COUNT, help="How many volumes.", rich_help_panel=SAMPLING)
+]
 Start = Annotated[
     int, typer.Option("--start", min=0, help="Index of the first volume of the seed.", rich_help_panel=SAMPLING)
 ]
