@@ -27,7 +27,7 @@ from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.sampling import StepNoise, initial_noise, sample_latents, step_noise
 from napari_vqldm.simulate import render_camera
 from napari_vqldm.simulate.draws import check_seed, integer_seed
-from napari_vqldm.volume import Volume
+from napari_vqldm.volume import Volume, check_blur
 
 _CAMERA_STREAM = 3  # camera noise of generated volumes; 0 to 2 are the simulator's own
 _GPU_BATCH = 8
@@ -146,7 +146,8 @@ def generate(
     ConditionError
         If a condition is unknown or outside its trained range.
     ConfigError
-        If another argument is out of range, or a camera is asked of a model that learned noisy stacks.
+        If another argument is out of range, the camera's blur is wider than a volume, or a camera is asked of a model
+        that learned noisy stacks.
     CheckpointError
         If the model has no denoiser.
     """
@@ -214,6 +215,8 @@ def plan_sampling(
             f"model {model.name} learned noisy stacks, so its volumes hold camera noise already: "
             "generate without a camera"
         )
+    if camera is not None:
+        check_blur(camera.blur_um, shape, config.voxel_size_range_um[1])
     steps = config.diffusion.steps if steps is None else steps
     sampler = config.diffusion.sampler if sampler is None else sampler
     fitting = SAMPLERS_OF[config.diffusion.objective]

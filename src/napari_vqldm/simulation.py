@@ -15,7 +15,7 @@ from napari_vqldm.errors import ConfigError
 from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.simulate import SampleParameters, Simulator, render_camera, tier
 from napari_vqldm.simulate.draws import CAMERA, check_seed, integer_seed
-from napari_vqldm.volume import Volume
+from napari_vqldm.volume import Volume, check_blur
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def simulate(
     Raises
     ------
     ConfigError
-        If an argument is out of range or there is no such tier or file.
+        If an argument is out of range, a blur is wider than the volumes, or there is no such tier or file.
     """
     return [step.result for step in simulate_steps(count, seed, config, camera, noisy, start, device)]
 
@@ -106,7 +106,12 @@ def simulate_steps(
     if count < 1 or seed < 0 or start < 0:
         raise ConfigError(f"expected a count of 1 or more, seed and start of 0 or more, got {count}, {seed}, {start}")
     check_seed(seed)
-    return _simulate(Simulator(_configuration(config), device), seed, range(start, start + count), camera, noisy)
+    distribution = _configuration(config)
+    simulator = Simulator(distribution, device)
+    if noisy:
+        z, y, x = (size * (1.0 + distribution.voxel_size_jitter) for size in distribution.voxel_size_um)
+        check_blur((camera or distribution.camera).blur_um, distribution.shape, (z, y, x))
+    return _simulate(simulator, seed, range(start, start + count), camera, noisy)
 
 
 def _configuration(config: SimulationConfig | str | Path | None) -> SimulationConfig:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.config import VOXEL_SIZE_RANGE_UM
-from napari_vqldm.errors import ShapeError, VolumeError
+from napari_vqldm.errors import ConfigError, ShapeError, VolumeError
 
 Float3 = tuple[float, float, float]
 Int3 = tuple[int, int, int]
@@ -95,3 +95,28 @@ def check_voxel_size(voxel_size_um: object) -> Float3:
             f"got {voxel_size_um!r}: give --voxel-size Z Y X"
         )
     return values[0], values[1], values[2]
+
+
+def check_blur(blur_um: float, shape: Int3, voxel_size_um: Float3) -> None:
+    """Refuse a blur before the camera that is wider than the volume: it leaves nothing to see and takes much memory.
+
+    Parameters
+    ----------
+    blur_um : float
+        Standard deviation, um.
+    shape : tuple of int
+        Voxels (Z, Y, X).
+    voxel_size_um : tuple of float
+        (z, y, x), the largest that a volume of the request may have.
+
+    Raises
+    ------
+    ConfigError
+        If ``blur_um`` exceeds the shortest edge of the volume.
+    """
+    edges = [n * size for n, size in zip(shape, voxel_size_um, strict=True)]
+    if not blur_um <= min(edges):
+        raise ConfigError(
+            f"--blur {blur_um:g}: wider than the volume of {' x '.join(f'{edge:.3g}' for edge in edges)} um (z, y, x): "
+            "give the blur's sigma in micrometres, at most the shortest edge"
+        )
