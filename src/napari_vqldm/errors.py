@@ -22,6 +22,10 @@ class VolumeError(VqldmError):
     """The content of a volume cannot be used: NaN, constant, 2D, unknown voxel size."""
 
 
+class ChoiceError(VolumeError):
+    """A readable file leaves something to the user: several channels or time points, or no voxel size."""
+
+
 class FileError(VqldmError):
     """A file cannot be read or written: missing, truncated, foreign, full disk, exists already."""
 

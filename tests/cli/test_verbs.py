@@ -233,6 +233,31 @@ def test_info_describes_checkpoints_and_volumes(command: Command, model: Path, s
     assert "weights_sha256" in command("info", model).out
 
 
+def test_info_describes_files_that_leave_a_choice(command: Command, tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(1, 99, (2, 6, 3, 12, 14)).astype(np.uint16)
+    bare, movie, array = (tmp_path / name for name in ("bare.tif", "movie.tif", "array.npy"))
+    tifffile.imwrite(bare, data[0, :, 0], metadata={"axes": "ZYX"})
+    tifffile.imwrite(movie, data, imagej=True, resolution=(10, 10), metadata={"axes": "TZCYX", "unit": "um"})
+    np.save(array, data[:, :, 0])
+    found = command("info", bare, "--json").json
+    assert (found["axes"], found["shape"], found["dtype"]) == ("ZYX", [6, 12, 14], "uint16")
+    assert (found["channels"], found["time_points"], found["voxel_size_um"]) == (1, 1, [None] * 3)
+    assert "not stated: give --voxel-size Z Y X to the other commands" in command("info", bare).out
+    found = command("info", movie, "--json").json
+    assert (found["axes"], found["shape"]) == ("TZCYX", [2, 6, 3, 12, 14])
+    assert (found["channels"], found["time_points"]) == (3, 2)
+    assert "--channel" in found["needed"]
+    assert "? 0.1 0.1, not stated in full: give --voxel-size" in command("info", movie).out
+    found = command("info", array, "--voxel-size", 0.2, 0.1, 0.1, "--json").json
+    assert (found["shape"], found["voxel_size_um"]) == ([2, 6, 12, 14], [0.2, 0.1, 0.1])
+    assert "without names" in found["needed"]
+    chosen = command("info", movie, "--channel", 1, "--time", 0, "--voxel-size", 0.2, 0.1, 0.1, "--json").json
+    assert chosen["shape"] == [6, 12, 14] and chosen["median"] > 0
+    command("info", movie, "--channel", 3).refused("no channel 3")
+    movie.write_bytes(movie.read_bytes()[:3000])
+    command("info", movie).refused("movie.tif")
+
+
 def test_a_channel_is_chosen_by_its_name_before_its_index(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "named.ome.tif"
     data = np.random.default_rng(0).integers(1, 9, (4, 2, 12, 12)).astype(np.uint16)

@@ -10,9 +10,11 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
+from napari_vqldm.errors import ChoiceError
 
 if TYPE_CHECKING:
     from napari_vqldm.config import SimulationConfig
+    from napari_vqldm.files.stack import Stack
 
 LATENT_MARK = b'"napari_vqldm_latent"'
 HEADER_PEEK_BYTES = 1 << 20  # the metadata of a safetensors file comes first
@@ -110,12 +112,19 @@ def describe_latent(path: Path) -> dict[str, Any]:
 def describe_volume(
     path: Path, channel: int | str | None, time: int | None, voxel_size_um: tuple[float, float, float] | None
 ) -> dict[str, Any]:
-    """Return grid, voxel size, intensities and provenance of a volume file."""
+    """Return grid, voxel size, intensities and provenance of a volume file.
+
+    Of a file with several volumes, or without a voxel size, what it holds: the other commands ask for the choice.
+    """
     import numpy as np
 
-    from napari_vqldm.files import read_volume
+    from napari_vqldm.files import open_stack, read_volume
 
-    volume = read_volume(path, channel=channel, time=time, voxel_size_um=voxel_size_um)
+    try:
+        volume = read_volume(path, channel=channel, time=time, voxel_size_um=voxel_size_um)
+    except ChoiceError as error:
+        needed = str(error).removeprefix(f"{path}: ")
+        return _describe_stack(path, open_stack(path), voxel_size_um, needed)
     low, median, high = (float(v) for v in np.percentile(volume.data, (0.1, 50, 99.9)))
     return {
         "kind": "volume",
@@ -134,9 +143,33 @@ def describe_volume(
     }
 
 
+def _describe_stack(path: Path, stack: Stack, given: tuple[float, float, float] | None, needed: str) -> dict[str, Any]:
+    """Return what a file says of itself before a volume is chosen, and what the other commands need to know."""
+    sizes = dict(zip(stack.axes, stack.shape, strict=True))
+    return {
+        "kind": "volume",
+        "file": str(path),
+        "file_bytes": path.stat().st_size if path.is_file() else None,
+        "format": stack.format,
+        "axes": stack.axes,
+        "shape": stack.shape,
+        "dtype": stack.dtype.name,
+        "channels": sizes.get("C", 1),
+        "channel_names": stack.channel_names if any(stack.channel_names) else (),
+        "time_points": sizes.get("T", 1),
+        "voxel_size_um": given or stack.voxel_size_um,
+        "needed": needed,
+        "provenance": dict(stack.provenance),
+    }
+
+
 def _show(reporter: Reporter, values: dict[str, Any]) -> None:
     """Print all entries: JSON as they are, otherwise two columns with nested entries spelled out."""
     reporter.result(values)
+    if values["kind"] == "volume" and None in values["voxel_size_um"]:
+        known = " ".join("?" if size is None else f"{size:.6g}" for size in values["voxel_size_um"])
+        stated = "not stated" if known == "? ? ?" else f"{known}, not stated in full"
+        values = values | {"voxel_size_um": f"{stated}: give --voxel-size Z Y X to the other commands"}
     rows = [(name, text) for name, text in _flatten(values) if text != ""]
     reporter.table("", ("", ""), rows)
 

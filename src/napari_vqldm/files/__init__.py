@@ -15,7 +15,7 @@ from napari_vqldm.files.stack import Stack, select_volume
 from napari_vqldm.files.tiff import read_tiff, write_tiff
 from napari_vqldm.volume import Float3, Volume
 
-__all__ = ["READABLE_SUFFIXES", "atomic_path", "list_volumes", "read_volume", "write_volume"]
+__all__ = ["READABLE_SUFFIXES", "atomic_path", "list_volumes", "open_stack", "read_volume", "write_volume"]
 
 _TIFF = (".tif", ".tiff")
 READABLE_SUFFIXES = (*_TIFF, ".npy", ".zarr", *READERS)
@@ -54,14 +54,16 @@ def read_volume(
         If the path is missing, a plain folder, of an unknown format, truncated or damaged.
     ShapeError
         If the file holds no z stack of at least 2 voxels per axis.
+    ChoiceError
+        If a choice or the voxel size is missing.
     VolumeError
-        If a choice or the voxel size is missing, or the content is RGB, complex, empty, constant or not finite.
+        If a choice is impossible, or the content is RGB, complex, empty, constant or not finite.
     """
     path = Path(path)
-    reader = _reader(path)
+    stack = open_stack(path)
     try:
         return select_volume(
-            reader(path),
+            stack,
             channel=channel,
             time=time,
             voxel_size_um=voxel_size_um,
@@ -72,6 +74,18 @@ def read_volume(
         raise type(error)(f"{path}: {error}") from None
     except MemoryError:
         raise FileError(f"{path}: does not fit in memory: crop it first") from None
+
+
+def open_stack(path: str | os.PathLike[str]) -> Stack:
+    """Describe what a file holds, before a volume is chosen and without reading its pixels.
+
+    Raises
+    ------
+    FileError
+        If the path is missing, a plain folder, of an unknown format, truncated or damaged.
+    """
+    path = Path(path)
+    return _reader(path)(path)
 
 
 def write_volume(path: str | os.PathLike[str], volume: Volume, *, force: bool = False) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_vqldm.errors import ShapeError, VolumeError
+from napari_vqldm.errors import ChoiceError, ShapeError, VolumeError
 from napari_vqldm.files.provenance import NAMESPACE
 from napari_vqldm.volume import Float3, Volume, check_voxel_size
 
@@ -66,9 +66,10 @@ def select_volume(
     ------
     ShapeError
         If there is no z stack: a 2D image, a 2D time series.
+    ChoiceError
+        If a choice is missing or the voxel size is unknown.
     VolumeError
-        If a choice is missing or impossible, the voxel size is unknown, or the content cannot be used: RGB, complex,
-        empty, constant, NaN or infinite.
+        If a choice is impossible, or the content cannot be used: RGB, complex, empty, constant, NaN or infinite.
     """
     if 0 in stack.shape:
         raise VolumeError(f"expected a volume, got an empty array of shape {stack.shape}")
@@ -127,7 +128,7 @@ def _name_axes(stack: Stack, wants_channel: bool, wants_time: bool) -> str:
     if len(long) > len(needed) or (len(long) > 1 and len(long) != len(needed)):
         sizes = " x ".join(str(n) for n in stack.shape)
         last = stack.shape[long[0]] - 1
-        raise VolumeError(
+        raise ChoiceError(
             f"expected 3 axes (Z, Y, X), got {len(stack.shape)} axes of {sizes} without names: "
             f"choose from the first axis with --channel 0..{last} or --time 0..{last}"
         )
@@ -145,7 +146,7 @@ def _choose_channel(axes: str, stack: Stack, channel: int | str | None) -> int:
     if channel is None:
         if count == 1:
             return 0
-        raise VolumeError(f"holds {count} channels: choose one with --channel: {choices}")
+        raise ChoiceError(f"holds {count} channels: choose one with --channel: {choices}")
     if isinstance(channel, str):
         exact = [i for i, name in enumerate(names) if name == channel]
         alike = exact or [i for i, name in enumerate(names) if name.lower() == channel.lower()]
@@ -166,7 +167,7 @@ def _choose_time(axes: str, shape: tuple[int, ...], time: int | None) -> int:
         if count == 1:
             return 0
         if "Z" in axes and shape[axes.index("Z")] > 1:
-            raise VolumeError(f"holds {count} time points: choose one with --time 0..{count - 1}")
+            raise ChoiceError(f"holds {count} time points: choose one with --time 0..{count - 1}")
         return 0  # refused below as a 2D time series, which says more
     if not 0 <= time < count:
         raise VolumeError(f"holds no time point {time}: choose one with --time 0..{count - 1}")
@@ -196,7 +197,7 @@ def _voxel_size(stack: Stack, given: Float3 | None) -> Float3:
     if z is None or y is None or x is None:
         known = ", ".join(f"{n} = {v:g} um" for n, v in zip("zyx", stack.voxel_size_um, strict=True) if v is not None)
         stated = f"states only {known}" if known else "does not state its voxel size"
-        raise VolumeError(f"the file {stated}: give --voxel-size Z Y X in micrometres")
+        raise ChoiceError(f"the file {stated}: give --voxel-size Z Y X in micrometres")
     return check_voxel_size((z, y, x))
 
 
