@@ -150,6 +150,36 @@ def test_reconstruct_a_folder_skips_and_continues(
     assert record.read_text() == "my own words"
 
 
+def test_a_folder_that_takes_the_outputs_too_is_not_fed_with_them(
+    command: Command, ldm: Path, vq_ldm: Path, make_stack: MakeStack, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_stack(folder / "a.tif")
+    (folder / "bad.tif").write_text("no image")
+    words = ["reconstruct", folder, "--out", tmp_path / "in" / ".." / "in", "--json"]
+    assert "left out" not in command(*words, "--model", ldm).err
+    again = command(*words, "--model", ldm)
+    assert [Path(entry["file"]).name for entry in again.json["files"]] == ["a.tif", "bad.tif"]
+    assert again.json["skipped"] == 1
+    assert "left out as outputs of earlier runs: 1 of the 3 volumes" in again.err
+    other = command(*words, "--model", vq_ldm)
+    assert (other.json["done"], other.json["failed"]) == (1, 1)
+    # The record of an output is lost, its name is not; the record of another survives a new name.
+    output = folder / f"a-{ldm.stem}.ome.tif"
+    voxels = read_volume(output)
+    output.unlink()
+    nv.write_volume(output, nv.Volume(voxels.data, voxels.voxel_size_um))
+    (folder / f"a-{vq_ldm.stem}.ome.tif").rename(folder / "mine.tif")
+    last = command(*words, "--model", ldm, "--force")
+    assert [Path(entry["file"]).name for entry in last.json["files"]] == ["a.tif", "bad.tif"]
+    assert "2 of the 4 volumes" in last.err
+    elsewhere = tmp_path / "elsewhere"  # asked for from outside, an output is a stack like any other
+    words = ["reconstruct", folder, "--model", ldm, "--out", elsewhere, "--json"]
+    assert command(*words).json["done"] == 3
+    command("reconstruct", elsewhere, "--model", ldm, "--out", elsewhere).refused("only outputs")
+
+
 def test_files_that_differ_in_their_ending_alone_do_not_collide(
     command: Command, ldm: Path, make_stack: MakeStack, tmp_path: Path
 ) -> None:

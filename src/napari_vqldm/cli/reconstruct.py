@@ -14,13 +14,14 @@ import typer
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
 from napari_vqldm.cli.memory import is_out_of_memory
-from napari_vqldm.cli.targets import check_folder, folder_target, make_folder, stem_of, volume_targets
+from napari_vqldm.cli.targets import check_folder, folder_target, is_volume_name, make_folder, stem_of, volume_targets
 from napari_vqldm.errors import FileError, VqldmError
 
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
 
 VERB = "reconstruct"
+OUTPUT_VERBS = (VERB, "decode")  # in the record of a file: what is not reconstructed again
 DEFAULT_OUT = Path("reconstructed")
 
 
@@ -38,7 +39,7 @@ def reconstruct(
     """Reconstruct volumes: same grid, units and voxel size as the input.
 
     A folder is worked through to its end: unreadable files are reported, existing outputs are skipped without --force.
-    What is reported is also written to report-MODEL.json beside the outputs.
+    What is reported is also written to report-MODEL.json beside the outputs. Outputs inside the folder are no inputs.
     """
     reporter = Reporter(as_json)
     reading: dict[str, Any] = {"channel": channel, "time": time, "voxel_size_um": voxel_size}
@@ -50,7 +51,14 @@ def reconstruct(
         files = list_volumes(source)
         folder = folder_target(out)
         check_folder(folder)
+        listed = len(files)
+        inside = source.resolve() == folder.resolve()
+        if inside:
+            files = [path for path in files if not _is_output(path)]
         targets = [folder / f"{stem}-{model_stem(model)}.ome.tif" for stem in _stems(files)]
+        if inside:
+            files, targets = _without_targets(files, targets)
+            _say_left_out(source, listed - len(files), listed, reporter)
         record = folder / f"report-{model_stem(model)}.json"
         before = earlier_report(record, force)
         report = _batch(files, targets, load_model(model, device, reporter), reading, force, reporter)
@@ -231,6 +239,35 @@ def _stems(files: Sequence[Path]) -> list[str]:
     stems = [stem_of(path) for path in files]
     often = Counter(stems)
     return [path.name if often[stem] > 1 else stem for path, stem in zip(files, stems, strict=True)]
+
+
+def _is_output(path: Path) -> bool:
+    """Tell from its record whether a file came out of a decoder; names are the user's to change."""
+    from napari_vqldm.files import open_stack
+
+    if not is_volume_name(path):
+        return False
+    try:
+        return open_stack(path).provenance.get("verb") in OUTPUT_VERBS
+    except VqldmError:
+        return False  # the report will say what is wrong with it
+
+
+def _without_targets(files: Sequence[Path], targets: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Leave out files that this run would write: outputs that lost their record in another program."""
+    names = {target.name for target in targets}
+    kept = [(path, target) for path, target in zip(files, targets, strict=True) if path.name not in names]
+    return [path for path, _ in kept], [target for _, target in kept]
+
+
+def _say_left_out(source: Path, count: int, listed: int, reporter: Reporter) -> None:
+    """Say how many files of the folder are taken for outputs; refuse a folder of nothing else."""
+    if count == listed:
+        raise FileError(
+            f"{source}: holds only outputs of earlier runs: give a folder of stacks, or one file by its name"
+        )
+    if count:
+        reporter.note(f"left out as outputs of earlier runs: {count} of the {listed} volumes in {source}")
 
 
 def _words(values: Sequence[float]) -> str:
