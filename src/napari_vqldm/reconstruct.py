@@ -159,7 +159,7 @@ class Latent:
             where = ".".join(str(part) for part in first["loc"])
             raise FileError(f"{path}: damaged latent file: {where}: {first['msg']}: encode the volume again") from None
         except VqldmError as error:
-            raise FileError(f"{path}: damaged latent file: {error}") from None
+            raise FileError(f"{path}: damaged latent file: {error}: encode the volume again") from None
         return cls(
             file.family,
             file.model_name,

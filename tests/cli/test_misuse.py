@@ -52,8 +52,8 @@ VOLUMES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "complex": (lambda p: tifffile.imwrite(p, DATA.astype(np.complex64), metadata={"axes": "ZYX"}), "complex"),
     "no voxel size": (lambda p: tifffile.imwrite(p, DATA, metadata={"axes": "ZYX"}), "--voxel-size"),
-    "truncated": (cut_short, ""),
-    "not a tiff": (lambda p: p.write_text("plain text"), ""),
+    "truncated": (cut_short, "copy the file again"),
+    "not a tiff": (lambda p: p.write_text("plain text"), "copy the file again"),
     "missing": (lambda p: None, "no such file"),
 }
 
@@ -313,6 +313,9 @@ def test_latents_of_other_weights_are_refused(
     assert command("encode", stack, "--model", ldm, "--out", latent).code == 0
     command("decode", latent, "--model", vq_ldm, "--out", tmp_path).refused("belongs to model 'tiny-ldm'")
     command("decode", ldm, "--model", ldm, "--out", tmp_path).refused("not a latent file")
+    command("decode", stack, "--model", ldm, "--out", tmp_path).refused(
+        "expected a latent file from `napari-vqldm encode`"
+    )
 
 
 def test_interpolation_refuses_ends_that_do_not_fit(

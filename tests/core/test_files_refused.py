@@ -184,6 +184,23 @@ def test_a_file_cut_anywhere_is_refused_or_complete(tmp_path, name, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+# Words of NumPy, tifffile, struct and mmap that tell a user nothing.
+LIBRARY_WORDS = ("buffer", "mmap", "unpack", "offset", "header=", "Error", "NoneType", "requires", "index")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_damage_is_told_with_its_remedy_and_without_library_words(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    cut = tmp_path / f"cut.{name}"
+    for length in (6, 9, 60, 300, len(content) // 2, len(content) - 40):
+        cut.write_bytes(content[:length])
+        message = read_or_message(cut)
+        assert isinstance(message, str)
+        assert "copy the file again" in message
+        assert not [word for word in LIBRARY_WORDS if word in message.removeprefix(str(cut))]
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_flipped_bytes_never_escape_as_another_error(tmp_path, name):
     rng = np.random.default_rng(0)

@@ -69,6 +69,13 @@ def test_vendor_formats_are_read_through_bioio(tmp_path, monkeypatch):
         read_volume(path, channel=1, time=1)
 
 
+def test_a_vendor_file_that_bioio_cannot_read_is_told_with_a_remedy(tmp_path, monkeypatch):
+    install_bioio(monkeypatch, dims=None)
+    (tmp_path / "a.lif").write_bytes(b"known")
+    with pytest.raises(FileError, match=r"bioio cannot read it \(.*\): copy the file again"):
+        read_volume(tmp_path / "a.lif")
+
+
 def test_vendor_files_with_several_scenes_are_refused(tmp_path, monkeypatch):
     install_bioio(monkeypatch, scenes=("left", "right"))
     (tmp_path / "a.lif").write_bytes(b"known")

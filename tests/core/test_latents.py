@@ -76,8 +76,10 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
     content = save_latent(tmp_path / "a.safetensors", latent_file()).read_bytes()
     for length in [*range(0, len(content), 37), len(content) - 1]:
         (tmp_path / "cut.safetensors").write_bytes(content[:length])
-        with pytest.raises(FileError, match=r"truncated or no \.safetensors"):
+        with pytest.raises(FileError, match=r"truncated or no \.safetensors") as caught:
             load_latent(tmp_path / "cut.safetensors")
+        assert "expected a latent file from `napari-vqldm encode`: copy the file again" in str(caught.value)
+        assert "header" not in str(caught.value)
 
 
 def test_foreign_and_newer_files_are_refused(tmp_path):

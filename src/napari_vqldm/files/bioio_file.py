@@ -59,7 +59,7 @@ def read_vendor(path: Path) -> Stack:
     except unsupported:
         raise FileError(f"{path}: {install}") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OSError, ImportError) as error:
-        raise FileError(f"{path}: cannot read: {' '.join(str(error).split())[:160]}") from None
+        raise FileError(f"{path}: {_unreadable(error)}") from None
 
     def read(index: Index) -> np.ndarray[Any, Any]:
         chosen = {letter: i for letter, i in zip(axes, index, strict=True) if isinstance(i, int)}
@@ -67,7 +67,7 @@ def read_vendor(path: Path) -> Stack:
         try:
             return np.asarray(image.get_image_data(kept, **chosen))
         except (ValueError, RuntimeError, OSError) as error:
-            raise FileError(f"{path}: cannot read: {' '.join(str(error).split())[:160]}") from None
+            raise FileError(f"{path}: {_unreadable(error)}") from None
 
     return Stack(
         axes=axes,
@@ -78,6 +78,12 @@ def read_vendor(path: Path) -> Stack:
         channel_names=names,
         voxel_size_um=(z, y, x),
     )
+
+
+def _unreadable(error: Exception) -> str:
+    """Say what to do; the reader's own words stay, they may name a program that it needs."""
+    detail = " ".join(str(error).split())[:120] or type(error).__name__
+    return f"bioio cannot read it ({detail}): copy the file again, or save the stack as OME-TIFF"
 
 
 def _unit(properties: object, axis: str) -> str:

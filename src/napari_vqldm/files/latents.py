@@ -113,7 +113,10 @@ def load_latent(path: str | os.PathLike[str]) -> LatentFile:
                 raise FileError(f"{path}: not a latent file of napari-vqldm: make one with `napari-vqldm encode`")
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise FileError(f"{path}: truncated or no .safetensors file: {error}") from None
+        raise FileError(
+            f"{path}: truncated or no .safetensors file: expected a latent file from `napari-vqldm encode`: "
+            "copy the file again, or encode the volume again"
+        ) from error
     except OSError as error:
         raise FileError(f"{path}: cannot read: {error.strerror or error}") from None
     return _content(path, text, arrays)
@@ -137,5 +140,7 @@ def _content(path: Path, text: str, arrays: Mapping[str, npt.NDArray[Any]]) -> L
             codes=None if codes is None else codes.astype(np.int32),
             meta=dict(header["meta"]),
         )
-    except (ShapeError, VolumeError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FileError(f"{path}: damaged latent file: {error}") from None
+    except (ShapeError, VolumeError) as error:
+        raise FileError(f"{path}: damaged latent file: {error}: encode the volume again") from None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise FileError(f"{path}: damaged latent file: its header is incomplete: encode the volume again") from error

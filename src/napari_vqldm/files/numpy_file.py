@@ -27,7 +27,9 @@ def read_npy(path: Path) -> Stack:
             raise FileError(f"{path}: holds Python objects, which are never opened: save plain numbers") from None
         if "empty file" in str(error) or "requested size" in str(error):
             raise FileError(f"{path}: the array is empty") from None
-        raise FileError(f"{path}: truncated or damaged .npy file: {' '.join(str(error).split())[:120]}") from None
+        raise FileError(
+            f"{path}: truncated or damaged .npy file: copy the file again, or save the array again with numpy.save"
+        ) from error
     if data is None:
         raise FileError(f"{path}: the file is empty")
     if data.ndim < 2:

@@ -17,6 +17,9 @@ from napari_vqldm.files.units import to_um
 from napari_vqldm.volume import Volume
 
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OSError)
+_DAMAGED = (
+    "damaged OME-Zarr, or of a kind that zarr cannot read: copy the folder again, or save the stack again as OME-TIFF"
+)
 _CHUNK = (64, 256, 256)  # voxels
 
 
@@ -42,20 +45,23 @@ def read_ome_zarr(path: Path) -> Stack:
         array = node[level["path"]]
         axes = "".join(_letter(axis) for axis in image["axes"])
         if len(axes) != array.ndim:
-            raise FileError(f"{path}: damaged OME-Zarr: {len(axes)} axes are described, the array has {array.ndim}")
+            raise FileError(
+                f"{path}: damaged OME-Zarr: {len(axes)} axes are described, the array has {array.ndim}: "
+                "save the stack again"
+            )
         sizes = _voxel_sizes(image, level)
         channels = ome.get("omero", {}).get("channels", ())
         names = tuple(str(channel.get("label", "")) for channel in channels)
         record = attributes.get(records.NAMESPACE, {}).get("provenance", {})
         shape, dtype = tuple(int(n) for n in array.shape), np.dtype(array.dtype)
     except _DAMAGE as error:
-        raise FileError(f"{path}: damaged OME-Zarr: {_brief(error)}") from None
+        raise FileError(f"{path}: {_DAMAGED}") from error
 
     def read(index: Index) -> np.ndarray[Any, Any]:
         try:
             return np.asarray(array[index])
         except _DAMAGE as error:
-            raise FileError(f"{path}: damaged OME-Zarr: {_brief(error)}") from None
+            raise FileError(f"{path}: {_DAMAGED}") from error
 
     return Stack(
         axes=axes,
@@ -126,8 +132,3 @@ def _voxel_sizes(image: Mapping[str, Any], level: Mapping[str, Any]) -> dict[str
         return {}
     units = [None if isinstance(axis, str) else axis.get("unit") for axis in axes]
     return {_letter(axis): to_um(float(s), unit) for axis, s, unit in zip(axes, scale, units, strict=True)}
-
-
-def _brief(error: Exception) -> str:
-    """First line of an error, short."""
-    return " ".join(str(error).split())[:120] or type(error).__name__

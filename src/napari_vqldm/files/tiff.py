@@ -53,6 +53,8 @@ _LOGGED_DAMAGE = (
     "series raised",
     "TiffTag 270 ",  # the description, which holds voxel size and axes
 )
+# What the libraries say of a damaged file speaks of buffers and offsets; the chained error keeps it for developers.
+_AGAIN = "copy the file again, or save the stack again as OME-TIFF"
 _RESOLUTION_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # of the ResolutionUnit tag; 4 and 5 are tifffile's
 _MAX_EXPANSION = 5000  # bytes in memory per byte of file: above it the header is damaged, zlib reaches 1032
 _BIGTIFF_FROM = 2**32 - 2**25  # bytes; compressed data could still fit, but must not fail after an hour of work
@@ -75,11 +77,13 @@ def read_tiff(path: Path) -> Stack:
         cut_xml = xml_text is None and "<OME " in tif.pages.first.description[:1000]
         voxel_size = _tag_voxel_size(tif)
     if dtype is None or math.prod(shape) * dtype.itemsize > _MAX_EXPANSION * path.stat().st_size:
-        raise FileError(f"{path}: damaged TIFF: its header promises more data than the file can hold")
+        raise FileError(f"{path}: damaged TIFF: its header promises more data than the file can hold: {_AGAIN}")
     if cut_xml:
-        raise FileError(f"{path}: truncated or damaged OME-TIFF: its XML has no end")
+        raise FileError(f"{path}: truncated or damaged OME-TIFF: its XML has no end: {_AGAIN}")
     if missing:
-        raise FileError(f"{path}: truncated TIFF, or one of several files: some of its planes are missing")
+        raise FileError(
+            f"{path}: some of its planes are missing: {_AGAIN}; if it is one of several files, put them into one folder"
+        )
     xml = _parse_xml(path, xml_text)
     image, pixels = _ome_image(xml, index)
     names: tuple[str, ...] = ()
@@ -144,20 +148,19 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except tifffile.TiffFileError as error:
-        raise FileError(f"{path}: not a readable TIFF file: {error}") from None
+        raise FileError(f"{path}: no TIFF file, or damaged at its start: {_AGAIN}") from error
     except MemoryError:
         raise FileError(f"{path}: does not fit in memory: crop it first") from None
     except _DAMAGE as error:
         if "imagecodecs" in str(error):
             raise FileError(f"{path}: its compression needs one more package: pip install imagecodecs") from None
-        detail = " ".join(str(error).split())[:120] or type(error).__name__
-        raise FileError(f"{path}: truncated or damaged TIFF: {detail}") from None
+        raise FileError(f"{path}: truncated or damaged TIFF: {_AGAIN}") from error
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
     for message in heard:
         if any(phrase in message for phrase in _LOGGED_DAMAGE):
-            raise FileError(f"{path}: truncated or damaged TIFF: {message[:120]}")
+            raise FileError(f"{path}: truncated or damaged TIFF: {_AGAIN}")
 
 
 def _only_series(path: Path, tif: tifffile.TiffFile) -> int:
@@ -198,7 +201,7 @@ def _parse_xml(path: Path, text: str | None) -> ElementTree.Element | None:
     try:
         return ElementTree.fromstring(text) if text else None
     except (ElementTree.ParseError, ValueError) as error:
-        raise FileError(f"{path}: damaged OME-TIFF: its XML cannot be parsed: {error}") from None
+        raise FileError(f"{path}: damaged OME-TIFF: its XML cannot be parsed: {_AGAIN}") from error
 
 
 def _children(parent: ElementTree.Element, name: str) -> list[ElementTree.Element]:
