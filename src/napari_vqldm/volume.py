@@ -117,6 +117,6 @@ def check_blur(blur_um: float, shape: Int3, voxel_size_um: Float3) -> None:
     edges = [n * size for n, size in zip(shape, voxel_size_um, strict=True)]
     if not blur_um <= min(edges):
         raise ConfigError(
-            f"--blur {blur_um:g}: wider than the volume of {' x '.join(f'{edge:.3g}' for edge in edges)} um (z, y, x): "
-            "give the blur's sigma in micrometres, at most the shortest edge"
+            f"--blur {blur_um:g}: wider than the volume, at most {' x '.join(f'{edge:.3g}' for edge in edges)} um "
+            "(z, y, x): give the blur's sigma in micrometres, at most the shortest edge"
         )

@@ -51,7 +51,7 @@ def test_a_blur_up_to_the_shortest_edge_is_rendered_and_a_wider_one_refused() ->
     edge = 8 * 0.2 * 1.1  # um, of the largest voxels that SMALL draws
     blurred = simulate(1, seed=4, config=SMALL, camera=CameraConfig(blur_um=0.9 * edge))[0]
     assert blurred.noisy is not None
-    with pytest.raises(ConfigError, match=r"--blur 2: wider than the volume of 1\.76 x 2\.64 x 3\.08 um"):
+    with pytest.raises(ConfigError, match=r"--blur 2: wider than the volume, at most 1\.76 x 2\.64 x 3\.08 um"):
         simulate_steps(1, config=SMALL, camera=CameraConfig(blur_um=2.0))
     simulate_steps(1, config=SMALL, camera=CameraConfig(blur_um=2.0), noisy=False)
 

@@ -38,7 +38,8 @@ def generate(
     camera = opt.camera_of(photons, background, read_noise, offset, blur)
     from napari_vqldm.cli.models import load_model, model_stem
 
-    stems = [f"{model_stem(model)}-seed{seed}-{index:03d}" for index in range(start, start + count)]
+    name = model_stem(model)
+    stems = [f"{name}-seed{seed}-{index:03d}" for index in range(start, start + count)]
     targets = iter(volume_targets(out, stems, force=force))
     loaded = load_model(model, device, reporter)
 
