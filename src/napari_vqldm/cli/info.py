@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_vqldm.files.stack import Stack
 
 LATENT_MARK = b'"napari_vqldm_latent"'
+VERDICT = {"value", "rule", "limit", "passed"}  # a gate in a scorecard: one line
 HEADER_PEEK_BYTES = 1 << 20  # the metadata of a safetensors file comes first
 
 
@@ -178,7 +179,10 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value.keys() == VERDICT:
+            judged = "passed" if value["passed"] else "missed"
+            rows.append((name, f"{_text(value['value'])} (wanted {value['rule']} {_text(value['limit'])}): {judged}"))
+        elif isinstance(value, dict):
             rows += _flatten(value, f"{name}.")
         elif prefix == "training.curve.":
             rows.append((name, f"{len(value)} points, last {value[-1][1]:.4g}" if value else ""))

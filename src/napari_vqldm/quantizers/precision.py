@@ -12,7 +12,7 @@ import torch
 def full_precision_products() -> Iterator[None]:
     """Multiply float32 matrices in float32 whatever the process is set to, and restore its setting.
 
-    Training allows TF32 for speed, whose 10 bits of mantissa would change a code in a hundred. Never held across a
+    Training allows TF32 for speed, whose 10 bits of mantissa change about two codes in a hundred. Never held across a
     ``yield``: the setting belongs to the process.
     """
     before = torch.get_float32_matmul_precision()
