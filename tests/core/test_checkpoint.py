@@ -177,7 +177,7 @@ def test_an_executable_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
         ("autoencoder", "decoder_blocks", [1, 2], "missing"),
         ("denoiser", "condition", None, "belongs to no part"),
         ("denoiser", "blocks", [1, 10**9], "blocks"),
-        ("denoiser", "norm_groups", 7, "no possible network"),
+        ("denoiser", "norm_groups", 7, "multiples of norm_groups"),
         ("denoiser", "channels", [16, 16], "expected shape"),
     ],
 )

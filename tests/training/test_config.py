@@ -97,6 +97,7 @@ def test_the_command_answers_errors_with_one_line_and_2(
     few["model"]["denoiser"] = {**few["model"]["denoiser"]}
     folder = tiny.write_toml(tmp_path / "folder.toml", few)
     bad_start = tiny.write_toml(tmp_path / "start.toml", tiny.values(denoiser__init_from="nowhere.safetensors"))
+    huge = tiny.write_toml(tmp_path / "huge.toml", tiny.values(model__autoencoder__widths=[2**40, 2**40]))
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
     good = tiny.write_toml(tmp_path / "good.toml", tiny.values())
@@ -107,6 +108,7 @@ def test_the_command_answers_errors_with_one_line_and_2(
         ([str(good), "--out", str(in_the_way)], "give another --out"),
         ([str(good), "--out", str(tmp_path)], "no run folder"),
         ([str(good), "--out", str(tmp_path / "run"), "--stage", "denoiser"], "needs stage 'autoencoder'"),
+        ([str(huge), "--out", str(tmp_path / "run"), "--dry-run"], "cannot be built"),
         ([str(bad_start), "--out", str(tmp_path / "run")], "does not exist"),
     ]:
         assert main(command) == 2, command

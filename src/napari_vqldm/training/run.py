@@ -293,8 +293,8 @@ def _networks(config: TrainConfig) -> dict[str, nn.Module]:
             networks: dict[str, nn.Module] = {"autoencoder": Autoencoder(model.autoencoder)}
             if model.denoiser is not None:
                 networks["denoiser"] = Denoiser(model.denoiser, model.autoencoder.latent_channels)
-    except ValueError as error:
-        raise ConfigError(f"{config.name}: these networks cannot be built: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:  # torch has no class of its own for sizes beyond its range
+        raise ConfigError(f"{config.name}: these networks cannot be built: {str(error)[:150]}") from error
     return networks
 
 
