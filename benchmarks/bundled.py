@@ -38,6 +38,7 @@ from standard64 import (
     Standard,
     bank_size,
     drawn_conditions,
+    kept_bank,
     load_standard,
     record,
     simulated_set,
@@ -314,7 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models = [load_checkpoint(resolve(name), options.device) for name in names]
         for model in models:
             if model.denoiser is not None and model.config.simulation is not None:
-                bank_size(model, options.bank, options.quick)  # refused now, not after half an hour
+                count = bank_size(model, options.bank, options.quick)  # refused now, not after half an hour
+                if options.bank_cache is not None:
+                    kept_bank(model, count, options.bank_cache)
         standard = load_standard(options.count, options.generated, options.per_level, options.quick)
         queries = options.quick_memorization or (QUICK["memorization"] if options.quick else None)
         effort = Effort(

@@ -58,9 +58,18 @@ def kept_copies(path: Path, description: dict[str, str], queries: int, count: in
     ConfigError
         If the file was made for other samples, or for other numbers of them or of training volumes.
     """
-    known = json.loads(path.read_text(encoding="utf-8"))
-    scores: Scores = known["scores"]
-    numbers = (scores["generated_volumes"], scores["training_volumes"])
-    if differences(known["samples"], description["samples"]) or numbers != (queries, count):
-        raise ConfigError(f"{path}: made for other samples: make it again with --keep-samples")
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        scores: Scores = known["scores"]
+        numbers = (scores["generated_volumes"], scores["training_volumes"])
+        different = differences(known["samples"], description["samples"])
+    except (ValueError, LookupError, TypeError):
+        raise ConfigError(f"{path}: damaged: make it again with --keep-samples") from None
+    if different:
+        raise ConfigError(f"{path}: made for other {', '.join(different)}: make it again with --keep-samples")
+    if numbers != (queries, count):
+        raise ConfigError(
+            f"{path}: {numbers[0]} samples were compared with {numbers[1]} training volumes, "
+            f"wanted {queries} and {count}: make it again with --keep-samples"
+        )
     return scores

@@ -150,14 +150,34 @@ def training_bank(model: Model, count: int, device: str, cache: Path | None = No
         raise ConfigError(
             f"model {model.name} was not trained on simulated volumes: its training set cannot be made again"
         )
-    seed = model.header.training.seed
     if cache is not None:
-        folder = cache / bank_name(model.config.simulation, seed)
-        if not folder.is_dir():
-            raise ConfigError(f"{cache}: holds no volumes of {model.name}: expected {folder}")
-        bank = VolumeBank(folder, count, 0)
-        yield from (bank.volume("train", index).astype(np.float32) for index in range(count))
-        return
-    simulator = Simulator(model.config.simulation, device)
+        bank = kept_bank(model, count, cache)
+        return (bank.volume("train", index).astype(np.float32) for index in range(count))
+    return _simulated(model, model.config.simulation, count, device)
+
+
+def kept_bank(model: Model, count: int, cache: Path) -> VolumeBank:
+    """Return the training volumes in the folder ``cache`` of a run.
+
+    Raises
+    ------
+    ConfigError
+        If they are not there, or not all of them.
+    """
+    if model.config.simulation is None:
+        raise ConfigError(f"model {model.name} was not trained on simulated volumes")
+    folder = cache / bank_name(model.config.simulation, model.header.training.seed)
+    if not folder.is_dir():
+        raise ConfigError(f"{cache}: holds no volumes of {model.name}: expected {folder}")
+    bank = VolumeBank(folder, count, 0)
+    try:
+        bank.volume("train", count - 1)
+    except (OSError, IndexError):
+        raise ConfigError(f"{folder}: holds fewer than {count} training volumes: leave out --bank-cache") from None
+    return bank
+
+
+def _simulated(model: Model, simulation: SimulationConfig, count: int, device: str) -> Iterator[Array]:
+    seed, simulator = model.header.training.seed, Simulator(simulation, device)
     for index in range(count):
         yield simulator.sample(seed, [index], noisy=False).clean[0, 0].cpu().numpy()

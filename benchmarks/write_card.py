@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = json.loads(Path(words[0]).read_text(encoding="utf-8"))
         for model in result["models"]:
             write_card(result, model, Path(words[1]) if len(words) == 2 else resolve(model["name"]))
-    except (VqldmError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+    except (VqldmError, OSError, ValueError, LookupError) as error:
+        print(f"{words[0]}: {error}", file=sys.stderr)
         return 2
     return 0
 

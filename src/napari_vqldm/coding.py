@@ -16,7 +16,6 @@ from torch import Tensor
 from napari_vqldm.config import Int3
 from napari_vqldm.errors import ConfigError, ShapeError
 from napari_vqldm.latent import LatentSpace
-from napari_vqldm.quantizers.precision import full_precision_products
 from napari_vqldm.tiles import plan_tiles
 
 Precision = Literal["fp32", "bf16"]
@@ -185,7 +184,7 @@ def choose_tile(shape: Int3, multiple: Int3, halo: Int3, max_voxels: int) -> Int
 
 @contextmanager
 def exact_math(device: torch.device, precision: Precision) -> Iterator[None]:
-    """No gradients; true float32 convolutions and products (no TF32, no search for kernels) or autocast to bfloat16.
+    """No gradients; true float32 convolutions (no TF32, no search for kernels) or autocast to bfloat16.
 
     Never held across a ``yield`` of a generator: the settings belong to the thread, not to the generator.
     """
@@ -197,8 +196,6 @@ def exact_math(device: torch.device, precision: Precision) -> Iterator[None]:
             stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
         if device.type == "cuda":
             exact = precision == "fp32"
-            if exact:
-                stack.enter_context(full_precision_products())
             stack.enter_context(
                 torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=exact, allow_tf32=not exact)
             )

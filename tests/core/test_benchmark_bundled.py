@@ -239,9 +239,12 @@ def test_samples_can_be_drawn_on_one_machine_and_scored_on_another(load, tmp_pat
     assert known["generated"]["mean"] == pytest.approx(again["generated"]["mean"], abs=1e-3, nan_ok=True)
     assert known["held_out"] == again["held_out"] and known["held_out"]["mean"] > 0.2
     other_seed = samples.describe(model, 1, conditions, "fp32")
-    for wrong in ((other_seed, 2, 2), (about, 1, 2), (about, 2, 3)):
-        with pytest.raises(ConfigError, match="made for other samples"):
+    for wrong, words in (((other_seed, 2, 2), "other seed"), ((about, 1, 2), "wanted 1 and"), ((about, 2, 3), "and 3")):
+        with pytest.raises(ConfigError, match=words):
             copies.kept_copies(found, *wrong)
+    found.write_text("{}")
+    with pytest.raises(ConfigError, match="damaged"):
+        copies.kept_copies(found, about, 2, 2)
 
 
 def test_scores_go_into_the_card_and_change_no_weight(load, tmp_path, capsys):
@@ -294,9 +297,11 @@ def test_training_volumes_come_from_the_cache_of_a_run_or_from_the_simulator(loa
     header = SimpleNamespace(training=TrainingSummary(num_volumes=3, seed=5))
     model = SimpleNamespace(name="model", config=SimpleNamespace(simulation=config), header=header)
     with pytest.raises(ConfigError, match="holds no volumes of model"):
-        list(bank_of(model, 3, "cpu", tmp_path))
+        bank_of(model, 3, "cpu", tmp_path)
     bank = VolumeBank(tmp_path / bank_name(config, 5), 3, 0)
     list(build_bank(bank, config, 5, "cpu", lambda: None))
+    with pytest.raises(ConfigError, match="fewer than 4 training volumes"):
+        bank_of(model, 4, "cpu", tmp_path)
     kept, made = list(bank_of(model, 3, "cpu", tmp_path)), list(bank_of(model, 3, "cpu"))
     assert len(kept) == len(made) == 3
     for a, b in zip(kept, made, strict=True):

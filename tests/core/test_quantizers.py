@@ -31,6 +31,15 @@ def test_lookup_is_exact_under_autocast(quantizer):
     assert torch.equal(half, quantizer.nearest(z))
 
 
+def test_close_codes_far_from_the_origin_are_told_apart():
+    """Products in float32, and all the more in TF32, lose their difference."""
+    quantizer = CodebookQuantizer(QuantizerConfig(codebook_size=64), dim=4)
+    with torch.no_grad():
+        quantizer.codebook.copy_(100 + 1e-2 * torch.randn(64, 4, generator=torch.Generator().manual_seed(0)))
+    codes = torch.arange(64).view(1, 4, 4, 4)
+    assert torch.equal(quantizer.nearest(quantizer.embed(codes)), codes)
+
+
 def test_indices_and_vectors_round_trip(quantizer):
     codes = torch.randint(50, (2, 3, 4, 5))
     assert torch.equal(quantizer.nearest(quantizer.embed(codes)), codes)

@@ -96,6 +96,12 @@ def test_the_command_answers_errors_with_one_line_and_2(
     del few["model"]["simulation"]
     few["model"]["denoiser"] = {**few["model"]["denoiser"]}
     folder = tiny.write_toml(tmp_path / "folder.toml", few)
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_text("no checkpoint at all")
+    text_start = tiny.write_toml(tmp_path / "text.toml", tiny.values(denoiser__init_from=str(foreign)))
+    as_it_is = tiny.write_toml(
+        tmp_path / "kept.toml", tiny.values(autoencoder__steps=0, autoencoder__init_from="nowhere.safetensors")
+    )
     bad_start = tiny.write_toml(tmp_path / "start.toml", tiny.values(denoiser__init_from="nowhere.safetensors"))
     huge = tiny.write_toml(tmp_path / "huge.toml", tiny.values(model__autoencoder__widths=[2**40, 2**40]))
     in_the_way = tmp_path / "file"
@@ -110,6 +116,9 @@ def test_the_command_answers_errors_with_one_line_and_2(
         ([str(good), "--out", str(tmp_path / "run"), "--stage", "denoiser"], "needs stage 'autoencoder'"),
         ([str(huge), "--out", str(tmp_path / "run"), "--dry-run"], "cannot be built"),
         ([str(bad_start), "--out", str(tmp_path / "run")], "does not exist"),
+        ([str(bad_start), "--out", str(tmp_path / "run"), "--dry-run"], "does not exist"),
+        ([str(as_it_is), "--out", str(tmp_path / "run"), "--stage", "latents"], "does not exist"),
+        ([str(text_start), "--out", str(tmp_path / "run")], "foreign.safetensors"),
     ]:
         assert main(command) == 2, command
         error = capsys.readouterr().err

@@ -38,7 +38,7 @@ def test_a_denoiser_step_does_not_wait_for_the_gpu(
 
 
 def test_the_settings_of_training_do_not_change_codes() -> None:
-    """TF32 products would change about two codes in a hundred."""
+    """TF32 products would change two codes in a hundred."""
     torch.manual_seed(0)
     quantizer = CodebookQuantizer(QuantizerConfig(codebook_size=1024), 4).eval()
     latent = torch.randn(2, 4, 16, 32, 32)

@@ -52,12 +52,12 @@ def reconstruct(
         folder = folder_target(out)
         check_folder(folder)
         listed = len(files)
-        inside = source.resolve() == folder.resolve()
+        inside = folder.is_dir() and source.samefile(folder)  # also under another spelling
         if inside:
             files = [path for path in files if not _is_output(path)]
         targets = [folder / f"{stem}-{model_stem(model)}.ome.tif" for stem in _stems(files)]
         if inside:
-            files, targets = _without_targets(files, targets)
+            files, targets = _without_targets(files, targets, reporter)
             _say_left_out(source, listed - len(files), listed, reporter)
         record = folder / f"report-{model_stem(model)}.json"
         before = earlier_report(record, force)
@@ -242,7 +242,7 @@ def _stems(files: Sequence[Path]) -> list[str]:
 
 
 def _is_output(path: Path) -> bool:
-    """Tell from its record whether a file came out of a decoder; names are the user's to change."""
+    """Tell from its record whether a file came out of `reconstruct` or `decode`; names are the user's to change."""
     from napari_vqldm.files import open_stack
 
     if not is_volume_name(path):
@@ -253,9 +253,14 @@ def _is_output(path: Path) -> bool:
         return False  # the report will say what is wrong with it
 
 
-def _without_targets(files: Sequence[Path], targets: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Leave out files that this run would write: outputs that lost their record in another program."""
+def _without_targets(
+    files: Sequence[Path], targets: Sequence[Path], reporter: Reporter
+) -> tuple[list[Path], list[Path]]:
+    """Leave out files that this run would write, and name them: outputs that lost their record in another program."""
     names = {target.name for target in targets}
+    for path in files:
+        if path.name in names:
+            reporter.note(f"left out for its name, which is that of an output: {path.name}")
     kept = [(path, target) for path, target in zip(files, targets, strict=True) if path.name not in names]
     return [path for path, _ in kept], [target for _, target in kept]
 

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from napari_vqldm.config import QuantizerConfig
 from napari_vqldm.errors import ShapeError
 from napari_vqldm.quantizers.base import Quantization, Quantizer
-from napari_vqldm.quantizers.precision import full_precision_products
 
-CHUNK_ROWS = 8192  # distances of one chunk: 8192 x K floats, 32 MiB at K = 1024
+CHUNK_ROWS = 8192  # distances of one chunk: 8192 x K doubles, 64 MiB at K = 1024
 KMEANS_VECTORS = 65536
 KMEANS_ITERATIONS = 10
 
@@ -166,12 +165,14 @@ class CodebookQuantizer(Quantizer):
         self.steps_unused[codes] = 0
 
     def _distances(self, vectors: Tensor) -> Iterator[Tensor]:
-        """Squared distances minus ||x||^2, (rows, K) chunk by chunk, so that only one chunk is alive."""
-        code_norms = self.codebook.square().sum(dim=1)
+        """Squared distances minus ||x||^2, (rows, K) chunk by chunk, so that only one chunk is alive.
+
+        In float64 where the device has it: a process that allows TF32 products would change two codes in a hundred.
+        """
+        codes = self.codebook.detach().to(torch.float32 if self.codebook.device.type == "mps" else torch.float64)
+        code_norms = codes.square().sum(dim=1)
         for chunk in vectors.split(CHUNK_ROWS):
-            with full_precision_products():  # as long as it computes, not while the caller has the chunk
-                distances = torch.addmm(code_norms, chunk, self.codebook.T, alpha=-2.0)
-            yield distances
+            yield torch.addmm(code_norms, chunk.to(codes), codes.T, alpha=-2.0)
 
     def _check(self, latent: Tensor) -> None:
         if latent.ndim != 5 or latent.shape[1] != self.codebook.shape[1]:

@@ -16,13 +16,10 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from rich.console import Console
-from torch import nn
 
 from napari_vqldm import __version__
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.latent import LatentSpace
-from napari_vqldm.models.autoencoder import Autoencoder
-from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.training.bank import VolumeBank, bank_for, build_bank
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig, find_config, load_train_config
 from napari_vqldm.training.data import make_sources
@@ -30,13 +27,12 @@ from napari_vqldm.training.export import device_name, final_model, save_result
 from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_json, remove_leftovers, write_json
 from napari_vqldm.training.interrupt import StopRequest
 from napari_vqldm.training.loop import Run
+from napari_vqldm.training.preflight import build_on_meta, check_data, check_order, check_starts
 from napari_vqldm.training.progress import RunLog
-from napari_vqldm.training.resume import load_record
-from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_files, stack_set
+from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_set
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
 from napari_vqldm.training.stages.denoiser import run_denoiser
 from napari_vqldm.training.stages.latents import run_latents
-from napari_vqldm.training.warm_start import check_start
 
 THREADS_BESIDE_GPU = 4
 MOST_WORKERS_BESIDE_GPU = 32  # each holds a torch of its own
@@ -91,10 +87,11 @@ def run_training(
     chosen = _ordered(stages)
     folder = RunFolder(Path(out), Path(cache) if cache is not None else Path(out) / "cache")
     if dry_run:
+        check_starts(settings, folder, chosen, fresh)
         _describe(settings, folder, chosen, console or Console())
         return None
-    _networks(settings)  # refused before anything is written
-    _check_data(settings)
+    build_on_meta(settings)  # refused before anything is written
+    check_data(settings)
     with _process_settings_restored():
         return _run(settings, source, folder, chosen, fresh, console)
 
@@ -111,7 +108,8 @@ def _run(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     fabric = _launch(settings)
-    _check_starts(settings, folder, chosen, fresh)
+    check_order(folder, settings, chosen)
+    check_starts(settings, folder, chosen, fresh)
     if fabric.is_global_zero:
         open_run(folder, settings, source, chosen, fresh)
         remove_leftovers(folder.path)
@@ -175,33 +173,6 @@ def _ordered(stages: Sequence[StageName] | None) -> list[StageName]:
     return [stage for stage in STAGES if not stages or stage in stages]
 
 
-def _check_starts(config: TrainConfig, folder: RunFolder, stages: Sequence[StageName], fresh: bool) -> None:
-    """Refuse a run whose earlier stages or first weights are missing, before anything is written or simulated."""
-    missing = _first_missing(folder, config, stages)
-    if missing is not None:
-        raise ConfigError(
-            f"{folder.path}: stage {stages[0]!r} needs stage {missing!r}, which is not finished: run it first or "
-            "leave out --stage"
-        )
-    for stage in stages:
-        source = None if stage == "latents" else getattr(config, stage).init_from
-        if source is not None and (fresh or not folder.state(stage).exists()):
-            check_start(source, stage)
-
-
-def _first_missing(folder: RunFolder, config: TrainConfig, stages: Sequence[StageName]) -> StageName | None:
-    """Return an unfinished stage that comes before the first chosen one."""
-    for stage in STAGES[: STAGES.index(stages[0])]:
-        if stage == "latents":
-            done = (folder.latents / "latents.json").exists()
-        else:
-            record, steps = load_record(folder.state(stage)), getattr(config, stage).steps
-            done = steps == 0 or (record is not None and int(record["step"]) >= steps)
-        if not done:
-            return stage
-    return None
-
-
 def _launch(config: TrainConfig) -> Fabric:
     """Start the processes; more than one only on request."""
     accelerator = config.device
@@ -222,11 +193,6 @@ def _launch(config: TrainConfig) -> Fabric:
     fabric = Fabric(accelerator=accelerator, devices=config.devices, precision=config.precision, strategy=strategy)
     fabric.launch()
     return fabric
-
-
-def _check_data(config: TrainConfig) -> None:
-    if isinstance(config.data, FolderData):
-        stack_files(config.data)
 
 
 def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:
@@ -279,28 +245,9 @@ def _record_circumstances(run: Run) -> None:
     write_json(path, [*(read_json(path) or []), record])
 
 
-def _networks(config: TrainConfig) -> dict[str, nn.Module]:
-    """Build the networks without memory for their weights.
-
-    Raises
-    ------
-    ConfigError
-        If no such network can be built.
-    """
-    model = config.model
-    try:
-        with torch.device("meta"):
-            networks: dict[str, nn.Module] = {"autoencoder": Autoencoder(model.autoencoder)}
-            if model.denoiser is not None:
-                networks["denoiser"] = Denoiser(model.denoiser, model.autoencoder.latent_channels)
-    except (RuntimeError, TypeError, ValueError) as error:  # torch has no class of its own for sizes beyond its range
-        raise ConfigError(f"{config.name}: these networks cannot be built: {str(error)[:150]}") from error
-    return networks
-
-
 def _describe(config: TrainConfig, folder: RunFolder, stages: Sequence[StageName], console: Console) -> None:
     """Print what a run would do."""
-    numbers = {name: sum(p.numel() for p in module.parameters()) for name, module in _networks(config).items()}
+    numbers = {name: sum(p.numel() for p in module.parameters()) for name, module in build_on_meta(config).items()}
     lines = [
         config.model_dump_json(indent=1),
         f"run folder: {folder.path}",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from napari_vqldm.card import read_header
 from napari_vqldm.checkpoint import load_checkpoint
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.training.config import StageName
@@ -72,7 +73,10 @@ def check_start(source: str, stage: StageName) -> Path | None:
     Raises
     ------
     ConfigError
-        If ``source`` is neither a run folder with weights of the stage, nor a checkpoint, nor a bundled model.
+        If ``source`` is neither a run folder with weights of the stage, nor a checkpoint that has them, nor a bundled
+        model.
+    CheckpointError
+        If the file is no checkpoint.
     """
     path = find_checkpoint(source, stage)
     if path is None:
@@ -83,6 +87,10 @@ def check_start(source: str, stage: StageName) -> Path | None:
         raise ConfigError(
             f"{stage}.init_from: {path} does not exist: give a run folder, a checkpoint or a bundled model"
         )
+    elif stage == "denoiser" and read_header(path).config.denoiser is None:
+        raise ConfigError(f"{stage}.init_from: {path} holds no denoiser: give a checkpoint of a finished run")
+    else:
+        read_header(path)  # refuses what is no checkpoint
     return path
 
 
@@ -97,6 +105,4 @@ def _weights(source: str, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
         return folder, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
     model = load_checkpoint(path)
     network: nn.Module | None = model.space.autoencoder if stage == "autoencoder" else model.denoiser
-    if network is None:
-        raise ConfigError(f"{stage}.init_from: {path} holds no denoiser: give a checkpoint of a finished run")
-    return path, network.state_dict()
+    return path, {} if network is None else network.state_dict()
