@@ -143,7 +143,8 @@ def run_commands(page: Path, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow  # samples ten volumes with the bundled models: minutes on a busy CPU
+@pytest.mark.slow  # samples ten volumes with the bundled models: minutes, many on a busy CPU
+@pytest.mark.timeout(1800)
 def test_the_commands_of_the_quickstart_run(tmp_path: Path) -> None:
     if missing := sorted(set(NAMES) - set(available())):
         pytest.skip(f"the bundled weights of {', '.join(missing)} are not in this tree")
@@ -162,6 +163,7 @@ def test_the_commands_of_the_quickstart_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_commands_of_the_training_guide_run(tmp_path: Path) -> None:
     """The smoke training and what follows it; ``training`` is the clone's."""
     (tmp_path / "training").symlink_to(ROOT / "training")
