@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 def test_a_denoiser_step_does_not_wait_for_the_gpu(
     family: str, tmp_path: Path, bank_cache: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is read back: the averaging of torch is suspected of nearly doubling a step so (docs/experiments.md)."""
+    """Nothing is read back, which the averaging of torch does in every step."""
     one_step, checked = _Loop._one_step, []
 
     def watched(self: _Loop, step: int, batch: object) -> dict[str, torch.Tensor]:  # type: ignore[type-arg]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from napari_vqldm.card import read_header
 from napari_vqldm.checkpoint import load_checkpoint
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.training.config import StageName
-from napari_vqldm.training.resume import load_state
+from napari_vqldm.training.resume import StageState, load_state
 from napari_vqldm.zoo import available
 
 
@@ -87,10 +88,10 @@ def check_start(source: str, stage: StageName) -> Path | None:
         raise ConfigError(
             f"{stage}.init_from: {path} does not exist: give a run folder, a checkpoint or a bundled model"
         )
-    elif stage == "denoiser" and read_header(path).config.denoiser is None:
-        raise ConfigError(f"{stage}.init_from: {path} holds no denoiser: give a checkpoint of a finished run")
     else:
-        read_header(path)  # refuses what is no checkpoint
+        header = read_header(path)  # refuses what is no checkpoint
+        if stage == "denoiser" and header.config.denoiser is None:
+            raise ConfigError(f"{stage}.init_from: {path} holds no denoiser: give a checkpoint of a finished run")
     return path
 
 
@@ -99,10 +100,8 @@ def _weights(source: str, stage: StageName) -> tuple[Path, dict[str, Tensor]]:
     path = check_start(source, stage)
     if path is None:
         folder = Path(source).expanduser()
-        state = load_state(folder / "state" / f"{stage}.safetensors")
-        if state is None:
-            raise ConfigError(f"{stage}.init_from: {folder} holds neither a checkpoint nor a state of stage {stage!r}")
+        state = cast("StageState", load_state(folder / "state" / f"{stage}.safetensors"))  # it was there just now
         return folder, {name.removeprefix("network."): tensor for name, tensor in state.part("average").items()}
     model = load_checkpoint(path)
-    network: nn.Module | None = model.space.autoencoder if stage == "autoencoder" else model.denoiser
-    return path, {} if network is None else network.state_dict()
+    network = model.space.autoencoder if stage == "autoencoder" else model.denoiser
+    return path, cast("nn.Module", network).state_dict()  # `check_start` refuses a checkpoint without it
