@@ -84,7 +84,8 @@ def interpolate(
     kind : str
         ``"linear"``, or ``"slerp"``: turn the direction at constant speed and interpolate the norm linearly.
     snap : bool
-        ``vq-ldm``: move every vector to its nearest code before decoding. No effect on the ends, nor on ``ldm``.
+        ``vq-ldm``: move every vector to its nearest code before decoding; between seeds only if the model samples so
+        (``diffusion.requantize``). No effect on the ends, nor on ``ldm``.
     **sampling
         For seeds: ``steps``, ``sampler``, ``condition``, ``guidance_scale``, ``precision``, as in `generate`.
         Conditions that are not given are drawn for both ends and interpolated too.
@@ -251,7 +252,8 @@ def _between_seeds(
     total = len(ts) * (sampling.steps + 1)
     done = 0
     for t in ts:
-        start, requantize = _blend_starts(a, b, t, kind), None if t in (0.0, 1.0) else snap
+        # None: as the model samples, so that no frame differs in brightness from the ends for this reason alone.
+        start, requantize = _blend_starts(a, b, t, kind), None if snap or t in (0.0, 1.0) else False
         latent = start.noise
         for step in sample_starts(model, [start], sampling):
             latent = step.latent[0]

@@ -92,6 +92,20 @@ def test_snapping_puts_every_cell_on_a_code_and_not_snapping_does_not(
     assert not np.array_equal(snapped.data, free.data)
 
 
+@pytest.mark.parametrize("requantize", [True, False])
+def test_frames_between_seeds_are_snapped_only_if_the_ends_are(
+    vq_ldm: Model, monkeypatch: pytest.MonkeyPatch, requantize: bool
+) -> None:
+    diffusion = vq_ldm.config.diffusion.model_copy(update={"requantize": requantize})
+    vq_ldm = dataclasses.replace(vq_ldm, config=vq_ldm.config.model_copy(update={"diffusion": diffusion}))
+    decoded = []
+    space = type(vq_ldm.space)
+    real = space.decode
+    monkeypatch.setattr(space, "decode", lambda self, z, **k: decoded.append(z.clone()) or real(self, z, **k))
+    interpolate(vq_ldm, 3, 9, [0, 0.5, 1])
+    assert [torch.equal(z, vq_ldm.space.snap(z)) for z in decoded] == [requantize] * 3
+
+
 def two_vectors(seed: int) -> tuple[Any, Any]:
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(2, 3, 4)) * rng.uniform(0.1, 9, (2, 1, 1))
