@@ -109,3 +109,36 @@ def test_bootstrap_interval_is_seeded_and_needs_values():
     assert fidelity.bootstrap_interval(values) == fidelity.bootstrap_interval(values)
     with pytest.raises(ShapeError, match="at least one"):
         fidelity.bootstrap_interval([])
+
+
+def test_noise_ceiling_is_that_of_the_noise():
+    clean = line_volume(shape=(24, 48, 48))
+    noise = np.random.default_rng(0).normal(size=clean.shape)
+    for sd in (0.05, 0.2):
+        noisy = clean + sd * noise
+        low, high = np.percentile(noisy, (0.1, 99.9))
+        expected = 20 * math.log10((high - low) / sd)
+        assert fidelity.noise_ceiling_unit_range(clean, noisy, clean).ceiling == pytest.approx(expected, abs=0.05)
+
+
+def test_gap_to_the_ceiling_tells_lost_structure_from_copied_noise():
+    clean = line_volume(shape=(24, 48, 48))
+    noise, other = np.random.default_rng(0).normal(size=(2, *clean.shape))
+    noisy = clean + 0.1 * noise
+
+    def gap(volume):
+        return fidelity.noise_ceiling_unit_range(volume, noisy, clean).gap
+
+    assert gap(clean) == 0.0
+    assert gap(clean + 0.05 * noise) == pytest.approx(20 * math.log10(2), abs=1e-4)  # half of the noise copied
+    assert gap(clean + 0.1 * other) == pytest.approx(-10 * math.log10(2), abs=0.1)  # as much error of its own
+    assert gap(ndimage.gaussian_filter(clean, 3.0)) < -0.2
+    assert gap(noisy) == math.inf
+    scaled = fidelity.noise_ceiling_unit_range(9 * (clean + 0.1 * other) + 50, 9 * noisy + 50, 9 * clean + 50)
+    assert scaled.gap == pytest.approx(gap(clean + 0.1 * other), abs=1e-4)
+
+
+def test_an_input_without_noise_has_no_ceiling():
+    clean = line_volume()
+    with pytest.raises(VolumeError, match="no ceiling"):
+        fidelity.noise_ceiling_unit_range(clean, clean, clean)

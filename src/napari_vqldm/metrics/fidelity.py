@@ -65,11 +65,69 @@ def psnr_unit_range(volume: FloatArray, reference: FloatArray) -> float:
     VolumeError
         If the reference has no range.
     """
-    _check_same_shape(volume, reference)
+    check_same_shape(volume, reference)
     low, high = unit_range(reference)
     difference = (np.asarray(volume, np.float64) - np.asarray(reference, np.float64)) / (high - low)
     error = float(np.mean(difference**2))
     return float("inf") if error == 0.0 else float(-10.0 * np.log10(error))
+
+
+@dataclass(frozen=True)
+class NoiseCeiling:
+    """How close a reconstruction comes to the limit that the noise of its input sets; all in dB.
+
+    Attributes
+    ----------
+    to_input : float
+        PSNR of the reconstruction against the noisy input.
+    ceiling : float
+        PSNR of the noise-free volume against the noisy input: what a perfect denoiser scores.
+    gap : float
+        ``to_input - ceiling``. Does not depend on the range. Negative: structure was lost; positive: noise was copied.
+    """
+
+    to_input: float
+    ceiling: float
+
+    @property
+    def gap(self) -> float:
+        """Distance to the ceiling, dB."""
+        return self.to_input - self.ceiling
+
+
+def noise_ceiling_unit_range(volume: FloatArray, noisy: FloatArray, clean: FloatArray) -> NoiseCeiling:
+    """Compare ``volume`` with its noisy input, and with what the noise-free volume scores there.
+
+    Parameters
+    ----------
+    volume : ndarray
+        Reconstruction of ``noisy``, (Z, Y, X).
+    noisy, clean : ndarray
+        The input and its noise-free expectation, (Z, Y, X), in the same unit: offset and gain of the camera removed.
+
+    Returns
+    -------
+    NoiseCeiling
+        Peak = the p0.1-p99.9 range of ``noisy`` in both numbers. The noise itself widens that range, so that both
+        read higher than with the range of ``clean``; the gap stays.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    VolumeError
+        If ``noisy`` has no range or equals ``clean``: without noise there is no ceiling.
+
+    Notes
+    -----
+    With an error of variance e that is independent of noise of variance s, the gap is -10 log10(1 + e / s). Bias: error
+    along the noise and error against it cancel in one number, so that a volume that blurs and copies can score 0; read
+    it next to `psnr_unit_range` against ``clean``.
+    """
+    ceiling = psnr_unit_range(clean, noisy)
+    if not np.isfinite(ceiling):
+        raise VolumeError("expected a noisy volume that differs from the noise-free one, got equal volumes: no ceiling")
+    return NoiseCeiling(to_input=psnr_unit_range(volume, noisy), ceiling=ceiling)
 
 
 def pearson(volume: FloatArray, reference: FloatArray) -> float:
@@ -80,7 +138,7 @@ def pearson(volume: FloatArray, reference: FloatArray) -> float:
     ShapeError
         If the shapes differ.
     """
-    _check_same_shape(volume, reference)
+    check_same_shape(volume, reference)
     a = np.asarray(volume, np.float64) - np.mean(volume, dtype=np.float64)
     b = np.asarray(reference, np.float64) - np.mean(reference, dtype=np.float64)
     norm = float(np.sqrt(np.sum(a * a) * np.sum(b * b)))
@@ -200,7 +258,14 @@ def bootstrap_interval(
     return Interval(float(statistic(data)), float(low), float(high))
 
 
-def _check_same_shape(volume: FloatArray, reference: FloatArray) -> None:
+def check_same_shape(volume: FloatArray, reference: FloatArray) -> None:
+    """Refuse two volumes of different shape.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    """
     if np.shape(volume) != np.shape(reference):
         raise ShapeError(
             f"expected two volumes of one shape, got {np.shape(volume)} and {np.shape(reference)}: crop or resample one"
