@@ -1,123 +1,77 @@
-"""Frozen, validated configuration of every part. Unknown keys fail; TOML and JSON in, JSON out.
+"""Frozen, validated configuration of every part; the networks and the whole model are here.
 
 No torch here: the card of a checkpoint is read and checked with these models alone.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from napari_vqldm.errors import ConfigError
-
-Int3 = tuple[int, int, int]
-Float3 = tuple[float, float, float]
-Range = tuple[float, float]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-PositiveInt = Annotated[int, Field(ge=1)]
-
-# Light microscopy of filaments: below 1 nm is an electron microscope or a wrong unit, above 100 um is a wrong unit.
-VOXEL_SIZE_RANGE_UM = (0.001, 100.0)
-MAX_WINDOW = 4096  # voxels per axis
-
-Family = Literal["ldm", "vq-ldm"]
-Organisation = Literal["aster", "two_asters", "free", "aligned", "spindle"]
-ORGANISATIONS: tuple[Organisation, ...] = ("aster", "two_asters", "free", "aligned", "spindle")
-
-
-class Config(BaseModel):
-    """Base: frozen, unknown keys fail, numbers are finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-# --- simulation -------------------------------------------------------------------------------------------------------
-
-
-class OpticsConfig(Config):
-    """Microscope objective and detection; the point spread function follows from it."""
-
-    modality: Literal["confocal", "widefield"] = "confocal"
-    numerical_aperture: Annotated[float, Field(gt=0.1, lt=1.6)] = 1.4
-    immersion_index: Annotated[float, Field(ge=1.0, le=1.8)] = 1.515
-    emission_wavelength_um: Annotated[float, Field(ge=0.3, le=1.2)] = 0.6
-    excitation_wavelength_um: Annotated[float, Field(ge=0.3, le=1.2)] = 0.56
-    pinhole_airy: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
-
-
-class CameraConfig(Config):
-    """Detector. ``photons`` and ``background`` speak of the peak voxel of one filament."""
-
-    photons: Positive = 100.0  # expected photons at the peak of one filament above background
-    background: Annotated[float, Field(ge=0.0)] = 0.1  # constant background, in units of the filament peak
-    quantum_efficiency: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
-    read_noise_e: Annotated[float, Field(ge=0.0)] = 1.5  # standard deviation, electrons
-    gain_e_per_adu: Positive = 0.5
-    offset_adu: Annotated[float, Field(ge=0.0)] = 100.0
-    blur_um: Annotated[float, Field(ge=0.0)] = 0.0  # extra isotropic Gaussian blur before detection, sigma
-
-
-def _default_mix() -> dict[Organisation, float]:
-    return {"aster": 0.3, "two_asters": 0.05, "free": 0.4, "aligned": 0.15, "spindle": 0.1}
-
-
-# Ranges that are drawn log-uniformly, or whose 0 would be no filament and no microscope.
-_ABOVE_ZERO = (
-    "length_density_um_per_um3",
-    "persistence_length_um",
-    "mean_contour_length_um",
-    "photons",
-    "psf_width_factor",
+from napari_vqldm.config_base import (
+    MAX_WINDOW,
+    ORGANISATIONS,
+    VOXEL_SIZE_RANGE_UM,
+    Config,
+    Family,
+    Float3,
+    Fraction,
+    Int3,
+    Organisation,
+    Positive,
+    PositiveInt,
+    Range,
+    check_voxel_size,
+    read_toml,
+    to_json,
+    validate,
+)
+from napari_vqldm.config_simulation import (
+    BuckleConfig,
+    BundleConfig,
+    CameraConfig,
+    CellConfig,
+    HazeConfig,
+    IlluminationConfig,
+    LabellingConfig,
+    OpticsConfig,
+    SimulationConfig,
 )
 
-
-def _check_voxel_size(name: str, size_um: Float3) -> None:
-    """Refuse voxel sizes of no light microscope."""
-    low, high = VOXEL_SIZE_RANGE_UM
-    if not all(low <= size <= high for size in size_um):
-        raise ValueError(f"{name}: expected a voxel size (z, y, x) between {low} and {high} micrometres, got {size_um}")
-
-
-class SimulationConfig(Config):
-    """Distribution from which scenes are drawn; every range is (low, high)."""
-
-    shape: Int3 = (32, 128, 128)
-    voxel_size_um: Float3 = (0.2, 0.1, 0.1)  # nominal (z, y, x)
-    # Log-uniform factor in [1/(1+j), 1+j], drawn for z apart from xy.
-    voxel_size_jitter: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
-    length_density_um_per_um3: Range = (0.1, 0.5)  # log-uniform
-    persistence_length_um: Range = (5.0, 60.0)  # log-uniform
-    mean_contour_length_um: Range = (5.0, 20.0)  # above 0
-    out_of_plane: Range = (0.15, 1.0)  # z-weight of directions: flat cell to round cell
-    organisation: dict[Organisation, Annotated[float, Field(ge=0.0)]] = Field(default_factory=_default_mix)
-    brightness_cv: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
-    optics: OpticsConfig = OpticsConfig()
-    psf_width_factor: Range = (0.9, 1.25)  # above 0; emission wavelength is multiplied by it: wider or narrower PSF
-    photons: Range = (50.0, 200.0)  # log-uniform
-    background: Range = (0.02, 0.4)
-    camera: CameraConfig = CameraConfig()  # read noise, gain, offset, quantum efficiency
-
-    @model_validator(mode="after")
-    def _ranges_are_ordered(self) -> Self:
-        for name, value in self:
-            if isinstance(value, tuple) and len(value) == 2 and not 0 <= value[0] <= value[1]:
-                raise ValueError(f"{name}: expected 0 <= low <= high, got {value}")
-            if name in _ABOVE_ZERO and value[0] <= 0:
-                raise ValueError(f"{name}: expected 0 < low <= high, got {value}")
-        _check_voxel_size("voxel_size_um", self.voxel_size_um)
-        if not any(w > 0 for w in self.organisation.values()):
-            raise ValueError("organisation: expected at least one weight above 0")
-        if min(self.shape) < 2:
-            raise ValueError(f"shape: expected at least 2 voxels per axis, got {self.shape}")
-        return self
-
-
-# --- networks ---------------------------------------------------------------------------------------------------------
+__all__ = [
+    "MAX_WINDOW",
+    "ORGANISATIONS",
+    "SAMPLERS_OF",
+    "VOXEL_SIZE_RANGE_UM",
+    "AutoencoderConfig",
+    "BuckleConfig",
+    "BundleConfig",
+    "CameraConfig",
+    "CellConfig",
+    "ConditionConfig",
+    "Config",
+    "DenoiserConfig",
+    "DiffusionConfig",
+    "Family",
+    "Float3",
+    "Fraction",
+    "HazeConfig",
+    "IlluminationConfig",
+    "Int3",
+    "LabellingConfig",
+    "ModelConfig",
+    "OpticsConfig",
+    "Organisation",
+    "Positive",
+    "PositiveInt",
+    "QuantizerConfig",
+    "Range",
+    "SimulationConfig",
+    "read_toml",
+    "to_json",
+    "validate",
+]
 
 
 class QuantizerConfig(Config):
@@ -279,42 +233,7 @@ class ModelConfig(Config):
             raise ValueError(f"window: expected 2 to {MAX_WINDOW} voxels per axis, got {self.window}")
         low, high = self.voxel_size_range_um
         for size in (low, high):
-            _check_voxel_size("voxel_size_range_um", size)
+            check_voxel_size("voxel_size_range_um", size)
         if any(a > b for a, b in zip(low, high, strict=True)):
             raise ValueError(f"voxel_size_range_um: expected low <= high per axis, got {low} and {high}")
         return self
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-C = TypeVar("C", bound=Config)
-
-
-def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
-    """Return ``values`` as ``kind``; a violation becomes one `ConfigError` that names key, problem and source."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{source}: unknown key {where!r}; known keys are listed in docs/training.md") from None
-        if first["type"] == "value_error":  # one of our own rules, which says what it got
-            rule = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{source}: {where}: {rule}" if first["loc"] else f"{source}: {rule}") from None
-        raise ConfigError(f"{source}: {where}: {first['msg']} (got {first.get('input')!r:.120})") from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file; unreadable or invalid text becomes a `ConfigError`."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read configuration: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-
-
-def to_json(config: Config) -> str:
-    """Serialize a configuration as JSON with sorted keys: equal configurations give equal text."""
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from napari_vqldm.config import CameraConfig, SimulationConfig, read_toml, validate
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.files.provenance import make_provenance
-from napari_vqldm.simulate import SampleParameters, Simulator, render_camera, tier
+from napari_vqldm.simulate import SampleParameters, Simulator, label_filaments, render_camera, tier
 from napari_vqldm.simulate.draws import CAMERA, check_seed, integer_seed
+from napari_vqldm.simulate.optics import line_width_um
 from napari_vqldm.volume import Volume, check_blur
 
 
@@ -25,19 +27,35 @@ class SimulatedVolume:
     Attributes
     ----------
     clean : Volume
-        Noise-free expectation in filament units: background 0, peak of one filament 1.
+        Noise-free expectation of the filaments in filament units: background 0, peak of one filament 1.
     noisy : Volume or None
-        The same recorded by a camera: in filament units with that of the configuration, in counts with a given one.
+        The same, with haze and uneven light where the configuration has them, recorded by a camera: in filament units
+        with that of the configuration, in counts with a given one.
     centre_lines : list of ndarray
         Pieces (n, 3) of the filaments inside the volume, um (z, y, x) from its corner.
     parameters : SampleParameters
         What it was drawn from.
+    instances : list of int
+        Number of its filament, from 1, per piece in ``centre_lines``.
+    line_width_um : tuple of float
+        Full widths at half maximum (lateral, axial) of an in-plane filament.
     """
 
     clean: Volume
     noisy: Volume | None
     centre_lines: list[npt.NDArray[np.float64]]
     parameters: SampleParameters
+    instances: list[int]
+    line_width_um: tuple[float, float]
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Instance labels (Z, Y, X), int32: number of the filament whose light dominates, 0 where there is none.
+
+        Computed when first asked for; see `napari_vqldm.simulate.label_filaments` for the rule at crossings.
+        """
+        voxel_size = self.clean.voxel_size_um
+        return label_filaments(self.centre_lines, self.instances, self.clean.shape, voxel_size, self.line_width_um)
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ def simulate(
     Returns
     -------
     list of SimulatedVolume
-        Clean and noisy volume, centre lines, parameters.
+        Clean and noisy volume, centre lines, parameters, and instance labels on demand.
 
     Raises
     ------
@@ -127,12 +145,14 @@ def _simulate(
 ) -> Iterator[SimulationStep]:
     for done, index in enumerate(indices):
         with torch.no_grad():
-            batch = simulator.sample(seed, [index], noisy=noisy and camera is None)
+            scene = simulator.scene(seed, index)
+            batch = simulator.render([scene], noisy=noisy and camera is None)
             recorded = batch.noisy
             parameters = batch.parameters[0]
             if noisy and camera is not None:
                 noise_seed = integer_seed(seed, index, CAMERA)
-                recorded = render_camera(batch.clean, camera, parameters.voxel_size_um, [noise_seed])
+                shown = simulator.expected(batch.clean, [scene])
+                recorded = render_camera(shown, camera, parameters.voxel_size_um, [noise_seed])
         name = f"simulated-seed{seed}-{index:03d}"
         provenance = make_provenance(
             "simulate",
@@ -146,5 +166,6 @@ def _simulate(
         recording = None
         if recorded is not None:
             recording = Volume(recorded[0, 0].cpu().numpy(), parameters.voxel_size_um, provenance, f"{name}-noisy")
-        result = SimulatedVolume(clean, recording, batch.centre_lines[0], parameters)
+        widths = line_width_um(simulator.config.optics, parameters.psf_width_factor)
+        result = SimulatedVolume(clean, recording, batch.centre_lines[0], parameters, batch.instances[0], widths)
         yield SimulationStep(done, len(indices), result)

@@ -164,7 +164,7 @@ def test_the_standard_tier_is_what_it_says() -> None:
     assert standard.length_density_um_per_um3 == (0.1, 0.5)
     assert standard.photons == (50.0, 200.0)  # log-uniform: median 100
     assert tier() == standard
-    with pytest.raises(ConfigError, match="unknown tier 'easy': choose one of standard"):
+    with pytest.raises(ConfigError, match="unknown tier 'easy': choose one of sparse, standard, hard"):
         tier("easy")
 
 

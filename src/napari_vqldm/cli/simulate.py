@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +38,15 @@ def simulate(
     read_noise: opt.ReadNoise = None,
     offset: opt.Offset = None,
     blur: opt.Blur = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write instance labels (OME-TIFF, int32), too.", rich_help_panel=opt.OUTPUT)
+    ] = False,
+    swc: Annotated[
+        bool, typer.Option("--swc", help="Write centre lines as SWC (x y z, um), too.", rich_help_panel=opt.OUTPUT)
+    ] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Write centre lines as CSV (um), too.", rich_help_panel=opt.OUTPUT)
+    ] = False,
     device: opt.Device = "auto",
     force: opt.Force = False,
     as_json: opt.AsJson = False,
@@ -43,7 +54,7 @@ def simulate(
     """Simulate microtubules: per volume a clean and a noisy OME-TIFF, and centre lines and parameters as JSON.
 
     The noisy volume is in filament units (1 = peak of one filament), with photons and background drawn per volume.
-    With a camera option it is in camera gray values of that camera.
+    With a camera option it is in camera gray values of that camera. Labels and centre lines number filaments alike.
     """
     reporter = Reporter(as_json)
     camera = opt.camera_of(photons, background, read_noise, offset, blur)
@@ -54,10 +65,14 @@ def simulate(
     from napari_vqldm.simulation import simulate_steps
 
     steps = simulate_steps(count, seed, distribution, camera, True, start, opt.pick_device(device))
-    check_targets([folder / f"{stem}{ending}" for stem in stems for ending in ENDINGS], force=force)
+    chosen = [name for name, wanted in (("labels", labels), ("swc", swc), ("csv", csv)) if wanted]
+    endings = (*ENDINGS, *(EXTRA_ENDINGS[name] for name in chosen))
+    check_targets([folder / f"{stem}{ending}" for stem in stems for ending in endings], force=force)
     volumes = []
     for step, stem in zip(reporter.track(steps, "simulating"), stems, strict=True):
-        volumes.append(_write(step.result, folder / stem, force))
+        volumes.append(
+            _write(step.result, folder / stem, force) | _write_truth(step.result, folder / stem, chosen, force)
+        )
     reporter.table(
         "",
         ("file", "organisation", "length density um/um3", "persistence length um", "voxel size um"),
@@ -86,6 +101,7 @@ def simulate(
 
 
 ENDINGS = ("-clean.ome.tif", "-noisy.ome.tif", "-truth.json")
+EXTRA_ENDINGS = {"labels": "-labels.ome.tif", "swc": "-lines.swc", "csv": "-lines.csv"}
 
 
 def _write(result: SimulatedVolume, stem: Path, force: bool) -> dict[str, Any]:
@@ -99,9 +115,23 @@ def _write(result: SimulatedVolume, stem: Path, force: bool) -> dict[str, Any]:
         write_volume(noisy, result.noisy, force=force)
     parameters = result.parameters.to_dict()
     lines = [line.round(5) for line in result.centre_lines]  # 10 pm: far below any meaning, a third of the file
+    content = {"parameters": parameters, "centre_lines_um_zyx": lines, "instances": result.instances}
     with atomic_path(truth, force) as temporary:
-        temporary.write_text(to_json_text({"parameters": parameters, "centre_lines_um_zyx": lines}, indent=None))
+        temporary.write_text(to_json_text(content, indent=None))
     return {"clean": clean, "noisy": noisy, "truth": truth, "shape": result.clean.shape, "parameters": parameters}
+
+
+def _write_truth(result: SimulatedVolume, stem: Path, chosen: Sequence[str], force: bool) -> dict[str, Path]:
+    """Write the chosen of labels, SWC and CSV; return their files by name."""
+    from napari_vqldm.files import write_centre_lines, write_labels
+
+    files = {name: stem.with_name(stem.name + EXTRA_ENDINGS[name]) for name in chosen}
+    for name, path in files.items():
+        if name == "labels":
+            write_labels(path, result.labels, replace(result.clean, name=f"{stem.name}-labels"), force=force)
+        else:
+            write_centre_lines(path, result.centre_lines, result.instances, force=force)
+    return files
 
 
 def _configuration(

@@ -9,13 +9,25 @@ from pathlib import Path
 from napari_vqldm.errors import FileError, ShapeError, VolumeError
 from napari_vqldm.files.atomic import atomic_path, is_zarr_folder
 from napari_vqldm.files.bioio_file import READERS, read_vendor
+from napari_vqldm.files.centre_lines import CentreLines, read_centre_lines, write_centre_lines
 from napari_vqldm.files.numpy_file import read_npy
 from napari_vqldm.files.ome_zarr import read_ome_zarr, write_ome_zarr
 from napari_vqldm.files.stack import Stack, select_volume
-from napari_vqldm.files.tiff import read_tiff, write_tiff
+from napari_vqldm.files.tiff import read_tiff, write_labels, write_tiff
 from napari_vqldm.volume import Float3, Volume
 
-__all__ = ["READABLE_SUFFIXES", "atomic_path", "list_volumes", "open_stack", "read_volume", "write_volume"]
+__all__ = [
+    "READABLE_SUFFIXES",
+    "CentreLines",
+    "atomic_path",
+    "list_volumes",
+    "open_stack",
+    "read_centre_lines",
+    "read_volume",
+    "write_centre_lines",
+    "write_labels",
+    "write_volume",
+]
 
 _TIFF = (".tif", ".tiff")
 READABLE_SUFFIXES = (*_TIFF, ".npy", ".zarr", *READERS)

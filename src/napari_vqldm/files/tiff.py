@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tifffile
 
 from napari_vqldm import __version__
-from napari_vqldm.errors import FileError
+from napari_vqldm.errors import FileError, ShapeError
 from napari_vqldm.files import provenance as records
 from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.files.stack import Index, Stack
@@ -107,9 +107,29 @@ def write_tiff(path: Path, volume: Volume, *, force: bool = False) -> Path:
 
     Equal volumes give equal bytes. See `napari_vqldm.files.write_volume` for the errors.
     """
+    return _write_voxels(path, volume.data, volume, force=force)
+
+
+def write_labels(path: Path, labels: npt.NDArray[np.int32], volume: Volume, *, force: bool = False) -> Path:
+    """Write instance labels (Z, Y, X) as OME-TIFF, int32, with the voxel size, provenance and name of ``volume``.
+
+    Raises
+    ------
+    ShapeError
+        If the labels are no int32 or have another shape than the volume.
+    FileError
+        As `napari_vqldm.files.write_volume`.
+    """
+    if labels.dtype != np.int32 or labels.shape != volume.shape:
+        raise ShapeError(f"expected labels int32 {volume.shape}, got {labels.dtype} {labels.shape}")
+    return _write_voxels(path, np.ascontiguousarray(labels), volume, force=force)
+
+
+def _write_voxels(path: Path, data: npt.NDArray[Any], volume: Volume, *, force: bool) -> Path:
+    """Write voxels with what else is known of ``volume``."""
     record = records.encode(volume.provenance)
     # The OME schema wants a UUID per file; one that follows from the content keeps the writer deterministic.
-    digest = sha256(volume.data.data)
+    digest = sha256(data.data)
     digest.update(repr((volume.voxel_size_um, record, volume.name)).encode())
     z, y, x = volume.voxel_size_um
     metadata: dict[str, Any] = {
@@ -125,9 +145,9 @@ def write_tiff(path: Path, volume: Volume, *, force: bool = False) -> Path:
     with atomic_path(path, force) as temporary:
         tifffile.imwrite(
             temporary,
-            volume.data,
+            data,
             ome=True,
-            bigtiff=volume.data.nbytes >= _BIGTIFF_FROM,
+            bigtiff=data.nbytes >= _BIGTIFF_FROM,
             photometric="minisblack",
             compression="zlib",
             software=f"{records.NAMESPACE} {__version__}",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from napari_vqldm.config import CameraConfig, Float3
 from napari_vqldm.errors import ShapeError
+from napari_vqldm.simulate.detector import detect, to_counts
 
 
 def blur(volumes: Tensor, sigma_um: float, voxel_size_um: Float3) -> Tensor:
@@ -32,14 +33,14 @@ def blur(volumes: Tensor, sigma_um: float, voxel_size_um: Float3) -> Tensor:
 
 
 def render_camera(clean: Tensor, camera: CameraConfig, voxel_size_um: Float3, seeds: Sequence[int]) -> Tensor:
-    """Record noise-free volumes with a camera.
+    """Record what a detector is shown.
 
     Parameters
     ----------
     clean : Tensor
-        (B, 1, D, H, W), filament units.
+        (B, 1, D, H, W), filament units, without noise.
     camera : CameraConfig
-        Detector; ``photons`` are those of the peak of one filament.
+        Detector; ``photons`` are those of the peak of one filament. See `detector` for its parts.
     voxel_size_um : tuple of float
         (z, y, x); only the extra blur needs it.
     seeds : sequence of int
@@ -49,7 +50,7 @@ def render_camera(clean: Tensor, camera: CameraConfig, voxel_size_um: Float3, se
     -------
     Tensor
         float32 camera counts (ADU), (B, 1, D, H, W): offset + electrons / gain, electrons = Poisson(QE photons) + read
-        noise.
+        noise; where the camera has them, excess noise, hot pixels, a full well and whole counts of so many bits.
     """
     if len(seeds) != clean.shape[0]:
         raise ShapeError(f"expected one seed per volume, got {len(seeds)} seeds for {clean.shape[0]} volumes")
@@ -58,14 +59,15 @@ def render_camera(clean: Tensor, camera: CameraConfig, voxel_size_um: Float3, se
     recorded = torch.empty_like(rate)
     for i, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
-        electrons = torch.poisson(rate[i], generator=generator)
-        electrons += torch.randn(electrons.shape, generator=generator) * camera.read_noise_e
-        recorded[i] = camera.offset_adu + electrons / camera.gain_e_per_adu
+        recorded[i] = to_counts(detect(rate[i], camera, generator), camera)
     return recorded.to(clean.device)
 
 
 def camera_in_filament_units(adu: Tensor, camera: CameraConfig) -> Tensor:
-    """Turn camera counts back into filament units: background 0, peak of one filament 1 on average."""
+    """Turn camera counts back into filament units: background 0, peak of one filament 1 on average.
+
+    The inverse of `render_camera` but for its noise, for counts that are not saturated; hot pixels stay bright.
+    """
     electrons = (adu - camera.offset_adu) * camera.gain_e_per_adu
     return electrons / (camera.quantum_efficiency * camera.photons) - camera.background
 
@@ -82,7 +84,7 @@ def noisy_in_filament_units(
     photons, background : Tensor
         (B,): photons at the peak of one filament, background in filament units; they replace those of ``camera``.
     camera : CameraConfig
-        Quantum efficiency and read noise; the extra blur is not applied here.
+        Detector; the extra blur is not applied here, and the fixed pattern is that of a sensor of (H, W) pixels.
     generator : torch.Generator
         On the device of ``clean``.
 
@@ -94,8 +96,7 @@ def noisy_in_filament_units(
     shape = (-1, 1, 1, 1, 1)
     electrons_per_unit = photons.to(clean).reshape(shape) * camera.quantum_efficiency
     haze = background.to(clean).reshape(shape)
-    electrons = torch.poisson((clean + haze).clamp(min=0.0) * electrons_per_unit, generator=generator)
-    if camera.read_noise_e > 0:
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
-        electrons = electrons + noise * camera.read_noise_e
+    electrons = detect((clean + haze).clamp(min=0.0) * electrons_per_unit, camera, generator)
+    if camera.full_well_e is not None or camera.bit_depth is not None:
+        electrons = (to_counts(electrons, camera) - camera.offset_adu) * camera.gain_e_per_adu
     return electrons / electrons_per_unit - haze

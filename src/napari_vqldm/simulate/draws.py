@@ -8,6 +8,9 @@ from napari_vqldm.errors import ConfigError
 
 # One stream per purpose: a new draw in one of them leaves the others as they are.
 PARAMETERS, GEOMETRY, CAMERA = 0, 1, 2
+CELL, BUNDLES, BUCKLES, LABELLING = 3, 4, 5, 6
+IMAGING, HAZE = 7, 8
+SCENE = 9
 
 LARGEST_SEED = 2**64 - 1  # of the verbs: what a generator's state can tell apart
 

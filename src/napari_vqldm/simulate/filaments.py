@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 Guide = Callable[[FloatArray], FloatArray]  # positions (3, n) -> pull on the tangent (3, n), 1/um
+Turn = Callable[[int, IntArray, FloatArray], FloatArray]  # step, filaments (n,), tangents (3, n) -> tangents (3, n)
+Steer = Callable[[FloatArray, FloatArray], FloatArray]  # positions, tangents (3, n) -> tangents (3, n)
 
 GROWTH_STEP_UM = 0.1
 
@@ -33,6 +36,8 @@ def grow(
     *,
     spread: npt.ArrayLike = (1.0, 1.0, 1.0),
     guide: Guide | None = None,
+    turn: Turn | None = None,
+    steer: Steer | None = None,
 ) -> list[FloatArray]:
     """Grow worm-like chains from their origins.
 
@@ -52,6 +57,10 @@ def grow(
         the stiff part; all ones is the free chain.
     guide : callable, optional
         Pull of a field on the tangents.
+    turn : callable, optional
+        Extra turns of some filaments at some steps, after kicks and fields.
+    steer : callable, optional
+        Keeps filaments off walls; it has the last word on the tangents of each step.
 
     Returns
     -------
@@ -86,6 +95,10 @@ def grow(
             tangent = tangent + step * guide(position)
         if biased or guide is not None:
             tangent = tangent / np.sqrt((tangent * tangent).sum(0))
+        if turn is not None:
+            tangent = turn(k, order[:n], tangent)
+        if steer is not None:
+            tangent = steer(position, tangent)
         position = position + step * tangent
         path[k + 1, :, :n] = position
     lines: list[FloatArray] = [np.empty((0, 3))] * len(steps)

@@ -24,15 +24,23 @@ RENDER_STEP_UM = 0.05
 _CACHED_TRANSFER_FUNCTIONS = 32
 
 
+Light = float | FloatArray  # brightness of one line, or of each of its segments
+
+
 def line_samples(
-    lines: Sequence[FloatArray], brightness: Sequence[float], low: FloatArray, high: FloatArray
+    lines: Sequence[FloatArray], brightness: Sequence[Light], low: FloatArray, high: FloatArray
 ) -> npt.NDArray[np.float32]:
-    """Return (n, 4): positions (z, y, x) in um and weight (brightness times um) of points along lines inside a box."""
+    """Return (n, 4): positions (z, y, x) in um and weight (brightness times um) of points along lines inside a box.
+
+    The brightness of a line of n points is one number or one per segment, (n - 1,).
+    """
     if not lines:
         return np.zeros((0, 4), dtype=np.float32)
     start = np.concatenate([line[:-1] for line in lines])
     delta = np.concatenate([line[1:] for line in lines]) - start
-    light = np.repeat(np.asarray(brightness, dtype=np.float64), [len(line) - 1 for line in lines])
+    light = np.concatenate(
+        [np.broadcast_to(np.float64(b), len(line) - 1) for line, b in zip(lines, brightness, strict=True)]
+    )
     near = ((start > low) & (start < high)).all(axis=1)
     start, delta, light = start[near], delta[near], light[near]
     length = np.linalg.norm(delta, axis=1)
@@ -112,7 +120,7 @@ class Renderer:
         self._cache: OrderedDict[tuple[Float3, float], Tensor] = OrderedDict()
 
     def transfer_function(self, voxel_size_um: Float3, width_factor: float) -> Tensor:
-        """Return the real transfer function (z, y, x // 2 + 1), spectrum of the spline divided out."""
+        """Return the transfer function (z, y, x // 2 + 1), spectrum of the spline divided out; real where possible."""
         key = (voxel_size_um, width_factor)
         if key in self._cache:
             self._cache.move_to_end(key)
@@ -122,8 +130,9 @@ class Renderer:
         grid = np.zeros(self.padded, dtype=np.float32)
         grid[: 2 * mz + 1, : 2 * my + 1, : 2 * mx + 1] = kernel
         grid = np.roll(grid, (-mz, -my, -mx), axis=(0, 1, 2))
-        # The PSF is even: its spectrum has no imaginary part.
-        transfer: Tensor = torch.fft.rfftn(torch.from_numpy(grid)).real.contiguous()
+        transfer: Tensor = torch.fft.rfftn(torch.from_numpy(grid))
+        if not self.optics.is_aberrated:
+            transfer = transfer.real.contiguous()  # the PSF is even: its spectrum has no imaginary part
         for axis, n in enumerate(self.padded):
             frequency = np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)
             spectrum = torch.from_numpy(((2.0 + np.cos(2.0 * np.pi * frequency)) / 3.0).astype(np.float32))
@@ -135,7 +144,7 @@ class Renderer:
         return transfer
 
     def render(
-        self, lines: Sequence[FloatArray], brightness: Sequence[float], voxel_size_um: Float3, width_factor: float
+        self, lines: Sequence[FloatArray], brightness: Sequence[Light], voxel_size_um: Float3, width_factor: float
     ) -> Tensor:
         """Return the noise-free image (z, y, x), float32, in filament units, of lines in um relative to the window."""
         size = np.asarray(voxel_size_um)

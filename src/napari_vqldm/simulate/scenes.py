@@ -11,15 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_vqldm.config import Organisation
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.simulate.filaments import FloatArray, directions, grow, join, lengths_inside, trim
+from napari_vqldm.simulate.buckles import Buckles
+from napari_vqldm.simulate.bundles import Bundles
+from napari_vqldm.simulate.cell import Cell
+from napari_vqldm.simulate.filaments import FloatArray, Guide, directions, grow, join, lengths_inside, trim
 
 CONTOUR_LIMITS_UM = (1.0, 50.0)
 CONTOUR_SHAPE = 2.0  # of the gamma distribution of contour lengths: fewer stubs than an exponential one
 _MOST_ROUNDS = 400
 _THINNING_UM = 1.5
+_MOST_REDRAWS = 7  # of points of which the cytosol holds some, so that a round yields as many as without a cell
+_SPANS = tuple(1.0 - 0.05 * k for k in range(18))  # of a spindle in a cell, over the drawn one
 
 Propose = Callable[[int], list[FloatArray]]
 
@@ -33,6 +39,9 @@ class Surroundings:
     persistence_length_um: float
     mean_contour_length_um: float
     out_of_plane: float
+    cell: Cell | None = None  # filaments stay in its cytosol
+    buckles: Buckles | None = None
+    bundles: Bundles | None = None
 
     def contours(self, rng: np.random.Generator, count: int, *, along: bool = False, scale: float = 1.0) -> FloatArray:
         """Draw contour lengths (count,), um; ``along``: those of filaments met by a random point (length-biased)."""
@@ -40,6 +49,27 @@ class Surroundings:
         mean = self.mean_contour_length_um * scale
         lengths: FloatArray = np.clip(rng.gamma(shape, mean / CONTOUR_SHAPE, count), *CONTOUR_LIMITS_UM)
         return lengths
+
+    def grow(
+        self,
+        origins: FloatArray,
+        tangents: FloatArray,
+        lengths: FloatArray,
+        rng: np.random.Generator,
+        *,
+        spread: npt.ArrayLike = (1.0, 1.0, 1.0),
+        guide: Guide | None = None,
+        cell: Cell | None = None,
+        halves: int = 1,
+    ) -> list[FloatArray]:
+        """Grow chains (see `grow`) with buckles, inside ``cell``, ``halves`` of them per filament."""
+        turn = None if self.buckles is None else self.buckles.turn(lengths, halves)
+        steer = None if cell is None else cell.steer
+        if cell is not None and halves == 1:
+            tangents = cell.start(origins, tangents)
+        chain = self.persistence_length_um
+        lines = grow(origins, tangents, lengths, chain, rng, spread=spread, guide=guide, turn=turn, steer=steer)
+        return lines if cell is None else cell.cut(lines)
 
 
 def _turn_about_z(angle: float) -> FloatArray:
@@ -52,21 +82,32 @@ def _network(around: Surroundings, rng: np.random.Generator, spread: FloatArray,
 
     A candidate passes through a uniform point of the visible region, which favours filaments by their length inside
     it; thinning by the inverse of that length makes the process homogeneous (no excess in the middle of the window).
+    In a cell the points are uniform in its cytosol, and filaments gather along the walls that turn them.
     """
     low, high = -around.reach, around.extent + around.reach
+    cell = None if around.cell is None else around.cell.seen_from(frame)
 
     def propose(count: int) -> list[FloatArray]:
         anchors = rng.uniform(low, high, (count, 3))
+        if around.cell is not None:
+            anchors = np.concatenate([anchors, rng.uniform(low, high, (_MOST_REDRAWS * count, 3))])
+            anchors = anchors[around.cell.holds(anchors)][:count]
+            count = len(anchors)
         lengths = around.contours(rng, count, along=True)
         forward = lengths * rng.uniform(size=count)
         tangents = directions(rng, count, spread)
-        halves = grow(
-            np.zeros((2 * count, 3)),
+        origins = np.zeros((count, 3))
+        if cell is not None:  # walls are somewhere: grown in place
+            origins, anchors = anchors @ frame.T, np.zeros((count, 3))
+            tangents = cell.start(origins, tangents, both_ways=True)
+        halves = around.grow(
+            np.concatenate([origins, origins]),
             np.concatenate([tangents, -tangents]),
             np.concatenate([forward, lengths - forward]),
-            around.persistence_length_um,
             rng,
             spread=spread,
+            cell=cell,
+            halves=2,
         )
         lines = [join(halves[count + i], halves[i]) @ frame + anchors[i] for i in range(count)]
         kept = rng.uniform(size=count) * lengths_inside(lines, low, high) < _THINNING_UM
@@ -92,14 +133,19 @@ def _asters(around: Surroundings, rng: np.random.Generator, centres: FloatArray)
     """Filaments that start around centres and grow outward; some have detached and drifted outward."""
     spread = np.array([around.out_of_plane, 1.0, 1.0])
     detached = rng.uniform(0.0, 0.3)
+    if around.cell is not None:
+        centres = around.cell.nearest(centres)
 
     def propose(count: int) -> list[FloatArray]:
         tangents = directions(rng, count, spread)
         start = rng.uniform(0.1, 0.5, count)
         start = start + np.where(rng.uniform(size=count) < detached, rng.uniform(0.5, 3.0, count), 0.0)
         origins = centres[rng.integers(len(centres), size=count)] + start[:, None] * tangents
+        if around.cell is not None:
+            starts = around.cell.holds(origins)
+            origins, tangents, count = origins[starts], tangents[starts], int(starts.sum())
         lengths = around.contours(rng, count)
-        return grow(origins, tangents, lengths, around.persistence_length_um, rng, spread=spread)
+        return around.grow(origins, tangents, lengths, rng, spread=spread, cell=around.cell)
 
     return propose
 
@@ -131,6 +177,10 @@ def _spindle(around: Surroundings, rng: np.random.Generator) -> Propose:
     span = rng.uniform(6.0, 10.0)
     axis = directions(rng, 1, (0.25 * around.out_of_plane, 1.0, 1.0))[0]
     middle = 0.5 * around.extent + rng.standard_normal(3) * 0.1 * around.extent
+    if around.cell is not None:  # as long as fits
+        middle = around.cell.nearest(middle[None])[0]
+        fits = [around.cell.holds(middle + 0.5 * span * part * np.stack([-axis, axis])).all() for part in _SPANS]
+        span *= _SPANS[int(np.argmax(fits))]
     poles = np.stack([middle - 0.5 * span * axis, middle + 0.5 * span * axis])
     opening = rng.uniform(0.4, 0.65)  # standard deviation of the angle to the axis at the pole, rad
     astral = rng.uniform(0.1, 0.3)
@@ -148,9 +198,10 @@ def _spindle(around: Surroundings, rng: np.random.Generator) -> Propose:
         origins = poles[pole] + 0.3 * tangents + 0.1 * rng.standard_normal((count, 3))
         arcs = np.clip(around.contours(rng, count), 0.35 * span, 1.2 * span)
         lengths = np.where(is_astral, around.contours(rng, count, scale=0.3), arcs)
+        held = np.ones(count, dtype=bool) if around.cell is None else around.cell.holds(origins)
         lines: list[FloatArray] = [np.empty((0, 3))] * count
         for which in (0, 1, 2):  # 0, 1: arcs from either pole, 2: astral filaments, which feel no field
-            members = np.flatnonzero(is_astral if which == 2 else (~is_astral & (pole == which)))
+            members = np.flatnonzero(held & (is_astral if which == 2 else (~is_astral & (pole == which))))
             if not len(members):
                 continue
             home, away = poles[which % 2][:, None], poles[1 - which % 2][:, None]
@@ -160,19 +211,19 @@ def _spindle(around: Surroundings, rng: np.random.Generator) -> Propose:
                 pull = a / (a * a).sum(0) - b / (b * b).sum(0)
                 return np.asarray(2.0 * pull / np.sqrt((pull * pull).sum(0)))
 
-            grown = grow(
+            grown = around.grow(
                 origins[members],
                 tangents[members],
                 lengths[members],
-                around.persistence_length_um,
                 rng,
                 guide=None if which == 2 else field,
+                cell=around.cell,
             )
             for i, line in zip(members, grown, strict=True):
                 arrived = np.linalg.norm(line - away[:, 0], axis=1) < 0.5
                 # Arcs end at the far pole; `argmax` is where they first come near it.
                 lines[i] = line[: max(int(arrived.argmax()), 2)] if which < 2 and arrived.any() else line
-        return lines
+        return [line for line in lines if len(line)]
 
     return propose
 
@@ -191,8 +242,9 @@ def populate(
 ) -> list[FloatArray]:
     """Return filaments with exactly ``length_um`` of centre line inside the window.
 
-    Filaments that only pass near the window are kept too, as far as they were drawn before the length was reached:
-    their light may arrive in it. The last filament is trimmed.
+    The length is that per volume of the window, whatever part of it a cell leaves to filaments, and counts followers in
+    bundles. Filaments that only pass near the window are kept too, as far as they were drawn before the length was
+    reached: their light may arrive in it. The last filament is trimmed.
 
     Raises
     ------
@@ -207,6 +259,8 @@ def populate(
     for _ in range(_MOST_ROUNDS):
         count = int(np.clip(np.ceil(1.1 * (length_um - reached) / per_candidate) + 4, 8, 400))
         candidates = propose(count)
+        if around.bundles is not None:
+            candidates = around.bundles.join(candidates)
         inside = lengths_inside(candidates, low, high)
         total = reached + np.cumsum(inside)
         if len(total) and total[-1] >= length_um:
@@ -220,5 +274,5 @@ def populate(
         per_candidate = max(reached / drawn, 0.02 * length_um / 8)
     raise ConfigError(
         f"length density not reached: filaments of organisation {organisation!r} hardly cross a window of "
-        f"{np.round(high, 2).tolist()} um; use a larger window or organisation 'free'"
+        f"{np.round(high, 2).tolist()} um; use a larger window, organisation 'free' or a cell that fills more of it"
     )

@@ -1,0 +1,76 @@
+"""Base of every configuration, and reading it: unknown keys fail; TOML and JSON in, JSON out.
+
+No torch here: the card of a checkpoint is read and checked with these models alone.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_vqldm.errors import ConfigError
+
+Int3 = tuple[int, int, int]
+Float3 = tuple[float, float, float]
+Range = tuple[float, float]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+# Light microscopy of filaments: below 1 nm is an electron microscope or a wrong unit, above 100 um is a wrong unit.
+VOXEL_SIZE_RANGE_UM = (0.001, 100.0)
+MAX_WINDOW = 4096  # voxels per axis
+
+Family = Literal["ldm", "vq-ldm"]
+Organisation = Literal["aster", "two_asters", "free", "aligned", "spindle"]
+ORGANISATIONS: tuple[Organisation, ...] = ("aster", "two_asters", "free", "aligned", "spindle")
+
+
+class Config(BaseModel):
+    """Base: frozen, unknown keys fail, numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def check_voxel_size(name: str, size_um: Float3) -> None:
+    """Refuse voxel sizes of no light microscope."""
+    low, high = VOXEL_SIZE_RANGE_UM
+    if not all(low <= size <= high for size in size_um):
+        raise ValueError(f"{name}: expected a voxel size (z, y, x) between {low} and {high} micrometres, got {size_um}")
+
+
+C = TypeVar("C", bound=Config)
+
+
+def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
+    """Return ``values`` as ``kind``; a violation becomes one `ConfigError` that names key, problem and source."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{source}: unknown key {where!r}; known keys are listed in docs/training.md") from None
+        if first["type"] == "value_error":  # one of our own rules, which says what it got
+            rule = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{source}: {where}: {rule}" if first["loc"] else f"{source}: {rule}") from None
+        raise ConfigError(f"{source}: {where}: {first['msg']} (got {first.get('input')!r:.120})") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file; unreadable or invalid text becomes a `ConfigError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read configuration: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def to_json(config: Config) -> str:
+    """Serialize a configuration as JSON with sorted keys: equal configurations give equal text."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
