@@ -13,22 +13,29 @@ from napari_vqldm.errors import ShapeError
 from napari_vqldm.metrics.ridge import ridge_response
 from napari_vqldm.metrics.skeleton import Points, extend_free_ends, join_filaments, path_length_um, skeleton_branches
 from napari_vqldm.metrics.thinning import thin
+from napari_vqldm.metrics.tracer_bias import tracer_file
 from napari_vqldm.volume import Float3, check_voxel_size
+
+_FROZEN = tracer_file().constants
 
 
 @dataclass(frozen=True)
 class TracerSettings:
-    """Constants of the tracer. Thresholds are in ridge units: 1 = the middle of one in-focus in-plane filament."""
+    """Constants of the tracer. Thresholds are in ridge units: 1 = the middle of one in-focus in-plane filament.
 
-    smoothing_axial_um: float = 0.10
-    smoothing_lateral_um: float = 0.08
-    threshold_low: float = 0.20
-    threshold_high: float = 0.45
-    min_length_um: float = 0.5
-    end_reach_um: float = 0.4
-    spur_um: float = 0.5
-    bridge_um: float = 0.5
-    max_turn_degrees: float = 55.0
+    The defaults are the frozen ones of ``data/tracer.json``, see `tracer_bias`: numbers measured with others are not
+    comparable.
+    """
+
+    smoothing_axial_um: float = _FROZEN["smoothing_axial_um"]
+    smoothing_lateral_um: float = _FROZEN["smoothing_lateral_um"]
+    threshold_low: float = _FROZEN["threshold_low"]
+    threshold_high: float = _FROZEN["threshold_high"]
+    min_length_um: float = _FROZEN["min_length_um"]
+    end_reach_um: float = _FROZEN["end_reach_um"]
+    spur_um: float = _FROZEN["spur_um"]
+    bridge_um: float = _FROZEN["bridge_um"]
+    max_turn_degrees: float = _FROZEN["max_turn_degrees"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,36 @@ def length_weighted_median_um(lengths_um: npt.NDArray[np.float64]) -> float:
     return float(ordered[np.searchsorted(np.cumsum(ordered), 0.5 * ordered.sum())])
 
 
+def filament_mask(
+    volume: npt.NDArray[np.floating], voxel_size_um: Float3, settings: TracerSettings | None = None
+) -> npt.NDArray[np.bool_]:
+    """Voxels that `trace_filaments` takes for filament before it thins them, bool (Z, Y, X); for `agreement.cl_dice`.
+
+    Raises
+    ------
+    ShapeError
+        If ``volume`` is not 3D.
+    VolumeError
+        If the voxel size is absurd.
+    """
+    return _response_and_mask(np.asarray(volume), check_voxel_size(voxel_size_um), settings or TracerSettings())[1]
+
+
+def _response_and_mask(
+    volume: npt.NDArray[np.floating], voxel_size_um: Float3, settings: TracerSettings
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Ridge response and the voxels above its hysteresis thresholds."""
+    if volume.ndim != 3:
+        raise ShapeError(f"expected a volume (Z, Y, X), got shape {volume.shape}")
+    response = ridge_response(
+        volume, voxel_size_um, axial_um=settings.smoothing_axial_um, lateral_um=settings.smoothing_lateral_um
+    )
+    mask = apply_hysteresis_threshold(  # type: ignore[no-untyped-call]
+        response, settings.threshold_low, settings.threshold_high
+    )
+    return response, mask
+
+
 def trace_filaments(
     volume: npt.NDArray[np.floating], voxel_size_um: Float3, settings: TracerSettings | None = None
 ) -> FilamentTrace:
@@ -121,19 +158,13 @@ def trace_filaments(
     resolved; near the center of an aster and inside a spindle filaments lie closer than the point spread function is
     wide and are counted as one. Median length of connected filaments 3.6 um where the truth, cut at the borders, has
     3.9 um.
-    ``benchmarks/bundled.py`` measures the bias again on its own volumes.
+    ``benchmarks/bundled.py`` measures the bias again on its own volumes, ``benchmarks/tracer_calibration.py`` that of
+    every number of the morphology; `tracer_bias` returns the latter for reports to print.
     """
     settings = settings or TracerSettings()
     size = check_voxel_size(voxel_size_um)
     data = np.asarray(volume)
-    if data.ndim != 3:
-        raise ShapeError(f"expected a volume (Z, Y, X), got shape {data.shape}")
-    response = ridge_response(
-        data, size, axial_um=settings.smoothing_axial_um, lateral_um=settings.smoothing_lateral_um
-    )
-    mask = apply_hysteresis_threshold(  # type: ignore[no-untyped-call]
-        response, settings.threshold_low, settings.threshold_high
-    )
+    response, mask = _response_and_mask(data, size, settings)
     branches = skeleton_branches(thin(mask, response), size)
     extend_free_ends(branches, mask, size, settings.end_reach_um)
     paths = join_filaments(
