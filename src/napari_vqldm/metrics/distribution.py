@@ -24,7 +24,7 @@ INTENSITY_BINS = 65536
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Mean power on rings of lateral frequency.
+    """Mean power on rings of lateral frequency, or at axial frequencies.
 
     Attributes
     ----------
@@ -86,6 +86,40 @@ def lateral_spectrum(volumes: Sequence[FloatArray], voxel_size_um: Float3) -> Sp
     if not inside.any():
         raise ShapeError(f"expected a field of view with frequencies inside {low}-{high} cycles/um, got shape {shape}")
     return Spectrum(frequency[inside], power[inside].astype(np.float64))
+
+
+def axial_spectrum(volumes: Sequence[FloatArray], voxel_size_um: Float3) -> Spectrum:
+    """Power along z, averaged over all columns (y, x) and over ``volumes``.
+
+    Parameters
+    ----------
+    volumes : sequence of ndarray
+        Equal shapes (Z, Y, X). Each loses its mean; every column is multiplied by a Hann window along z.
+    voxel_size_um : tuple of float
+        (z, y, x); only z matters.
+
+    Returns
+    -------
+    Spectrum
+        One value per frequency kz inside 0.2-5 cycles/um, or up to the Nyquist frequency where that is lower. All
+        lateral frequencies are summed (Parseval): white noise adds the same to every kz, so compare sets of one camera.
+
+    Raises
+    ------
+    ShapeError
+        If there is no volume, the shapes differ, or the volume is too thin for a frequency inside the band.
+    """
+    shape = _common_shape(volumes)
+    window = np.hanning(shape[0] + 2)[1:-1, None, None]
+    power = np.zeros(shape[0] // 2 + 1)
+    for volume in volumes:
+        centered = np.asarray(volume, np.float64) - np.mean(volume, dtype=np.float64)
+        power += (np.abs(fft.rfft(centered * window, axis=0)) ** 2).mean(axis=(1, 2))
+    frequency: npt.NDArray[np.float64] = fft.rfftfreq(shape[0], voxel_size_um[0])
+    inside = (frequency >= SPECTRUM_BAND_PER_UM[0]) & (frequency <= SPECTRUM_BAND_PER_UM[1] + 1e-9)
+    if not inside.any():
+        raise ShapeError(f"expected a stack with axial frequencies inside the band, got shape {shape}")
+    return Spectrum(frequency[inside], power[inside] / len(volumes))
 
 
 def spectrum_distance_db(spectrum: Spectrum, reference: Spectrum) -> float:
