@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from napari_vqldm import __version__
-from napari_vqldm.cli import codebook, demo, generate, info, interpolate, latents, reconstruct, simulate, train
+from napari_vqldm.cli import (
+    codebook,
+    demo,
+    evaluate,
+    generate,
+    info,
+    interpolate,
+    latents,
+    reconstruct,
+    simulate,
+    train,
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -43,4 +54,5 @@ app.command("encode", rich_help_panel=VERBS)(latents.encode)
 app.command("decode", rich_help_panel=VERBS)(latents.decode)
 app.command("interpolate", rich_help_panel=VERBS)(interpolate.interpolate)
 app.command("codebook", rich_help_panel=INSPECT)(codebook.codebook)
+app.command("evaluate", rich_help_panel=INSPECT)(evaluate.evaluate)
 app.command("train", rich_help_panel=INSPECT, add_help_option=False, context_settings=train.PASS_THROUGH)(train.train)

@@ -14,7 +14,7 @@ from napari_vqldm.cli.console import Reporter
 from napari_vqldm.cli.targets import check_folder, check_targets, folder_target
 
 if TYPE_CHECKING:
-    from napari_vqldm.cli.demo_page import Page
+    from napari_vqldm.report.page import Page
 
 DEFAULT_OUT = Path("demo-output")
 FAMILIES = ("ldm", "vq-ldm")
@@ -69,9 +69,9 @@ def demo(
     began = time.perf_counter()
     page, missing = _make_page(folder, count, seed, {"ldm": ldm, "vq-ldm": vq_ldm}, device, force, reporter, began)
 
-    from napari_vqldm.cli.demo_page import render_html, render_sheet
     from napari_vqldm.files import atomic_path
     from napari_vqldm.pictures import png_bytes
+    from napari_vqldm.report.page import render_html, render_sheet
 
     with atomic_path(html, force) as temporary:
         temporary.write_text(render_html(page), encoding="utf-8")
@@ -106,7 +106,7 @@ def _make_page(
     import torch
 
     from napari_vqldm.cli import demo_parts as parts
-    from napari_vqldm.cli.demo_page import Page
+    from napari_vqldm.report.page import Page
     from napari_vqldm.simulation import simulate_steps
 
     chosen = opt.pick_device(device)

@@ -13,7 +13,6 @@ import numpy as np
 from napari_vqldm import zoo
 from napari_vqldm.cli.baselines import GAUSSIAN_SIGMA_VOXELS, ROWS, compare_to_input
 from napari_vqldm.cli.console import Reporter
-from napari_vqldm.cli.demo_page import Picture, Section, Table
 from napari_vqldm.cli.models import load_model
 from napari_vqldm.cli.targets import make_folder
 from napari_vqldm.errors import CheckpointError
@@ -21,6 +20,7 @@ from napari_vqldm.files import read_volume, write_volume
 from napari_vqldm.files.samples import sample_names, sample_path
 from napari_vqldm.metrics.fidelity import gaussian_baseline, pearson, psnr_unit_range
 from napari_vqldm.pictures import Limits, contrast_limits, max_projection, orthogonal_projections
+from napari_vqldm.report.page import Picture, Section, Table
 from napari_vqldm.volume import Float3, Volume
 
 if TYPE_CHECKING:

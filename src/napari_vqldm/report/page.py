@@ -1,4 +1,4 @@
-"""The page of the demo: sections of captioned projections as one self-contained HTML file and one contact sheet."""
+"""A page of captioned projections, tables and charts: one self-contained HTML file, or one contact sheet."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page. ``missing`` says in one line why pictures are not there."""
+    """One part of the page. ``missing`` says in one line why pictures are not there; ``charts`` are SVG of ours."""
 
     title: str
     text: str
     pictures: tuple[Picture, ...] = ()
     table: Table | None = None
     missing: tuple[str, ...] = ()
+    charts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: un
 table { border-collapse: collapse; font-size: .86rem; margin-top: 1rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; color: var(--soft); }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 18px; }
+.chart { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
+.chart text { font-size: 11.5px; fill: var(--soft); } .chart .rule { stroke: var(--line); }
 .note { font-size: .82rem; color: var(--soft); margin-top: .4rem; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem; overflow-x: auto;
   font-size: .84rem; line-height: 1.5; }
@@ -146,6 +150,8 @@ def _section(section: Section) -> str:
         columns = max(3, min(MOST_COLUMNS, len(section.pictures)))
         figures = "\n".join(_figure(picture) for picture in section.pictures)
         parts.append(f'<div class="grid" style="--columns: {columns}">{figures}</div>')
+    if section.charts:
+        parts.append('<div class="charts">' + "".join(section.charts) + "</div>")
     if section.table is not None:
         parts.append(_table(section.table))
     return "\n".join([*parts, "</section>"])

@@ -1,0 +1,100 @@
+"""Numbers that belong to MT-Sim v1: ``python benchmarks/mt_sim.py [--unit] [TIER ...]``.
+
+Writes what noisy, filtered, pooled and blank volumes score on each tier, the floors of sets, and fingerprints of the
+first volumes of every split to the package's data. ``--unit``: measure the unit of the features instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_vqldm.files import atomic_path
+from napari_vqldm.metrics.feature_unit import measure_unit, save_unit, unit_file
+from napari_vqldm.metrics.features import load_extractor
+from napari_vqldm.report import fidelity
+from napari_vqldm.report.profile import profile
+from napari_vqldm.report.scores import DISTANCES, floors
+from napari_vqldm.report.sets import VOXEL_SIZE_UM
+from napari_vqldm.simulate.mt_sim import SPLITS, TIERS, fingerprint, mt_sim_split, mt_sim_volumes
+
+OUT = Path(__file__).parents[1] / "src" / "napari_vqldm" / "simulate" / "data" / "mt-sim-v1-expected.json"
+FINGERPRINTS = 2  # volumes of every split
+
+
+def tier_numbers(count: int, name: str) -> dict[str, Any]:
+    """Everything about one tier."""
+    torch.set_num_threads(1)
+    split = mt_sim_split(name, "test")
+    volumes = list(mt_sim_volumes(split, range(count)))
+    table: dict[str, Any] = {}
+    for found in fidelity.fidelity_scores(None, volumes, split):
+        table = found or table
+    extractor = load_extractor()
+    second = mt_sim_volumes(mt_sim_split(name, "val"), range(count))
+    pool = [profile(v.recorded, VOXEL_SIZE_UM, extractor) for vs in (volumes, second) for v in vs]
+    floor = floors(pool, count)
+    prints = {
+        split_name: [fingerprint(v) for v in mt_sim_volumes(mt_sim_split(name, split_name), range(FINGERPRINTS))]
+        for split_name in SPLITS
+    }
+    print(f"{name}: done", file=sys.stderr)
+    return {
+        "reconstruction": table,
+        "floors": {"volumes": count, "mean": {n: floor.mean[n] for n in DISTANCES}, "neighbours": floor.neighbours},
+        "fingerprints": prints,
+    }
+
+
+def platform_name() -> str:
+    """On what the hashes hold to the last bit."""
+    return f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def unit(count: int) -> None:
+    """Measure the unit of the features on the extractor split."""
+    extractor = load_extractor()
+    split = mt_sim_split("standard", "extractor")
+    rows = extractor((v.recorded for v in mt_sim_volumes(split, range(count))), VOXEL_SIZE_UM)
+    path = unit_file(extractor.version)
+    save_unit(measure_unit(np.asarray(rows)), path)
+    print(f"{path}: {count} volumes", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write; 0 when done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiers", nargs="*", default=list(TIERS), help=f"default: {', '.join(TIERS)}")
+    parser.add_argument("--count", type=int, default=64, help="volumes of each set")
+    parser.add_argument("--unit", action="store_true", help="measure the unit of the features on the extractor split")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args(arguments)
+    if options.unit:
+        unit(mt_sim_split("standard", "extractor").count)
+        return 0
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        found = pool.map(partial(tier_numbers, options.count), options.tiers, chunksize=1)
+    known = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {"tiers": {}}
+    tiers = known["tiers"] | dict(zip(options.tiers, found, strict=True))
+    result = {
+        "version": 1,
+        "platform": platform_name(),
+        "tiers": {name: tiers[name] for name in TIERS if name in tiers},
+    }
+    with atomic_path(OUT, True) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""`evaluate`: what a model or a folder of volumes is worth, as JSON and as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_vqldm.cli import options as opt
+from napari_vqldm.cli.console import Reporter, to_json_text
+from napari_vqldm.cli.targets import check_targets, folder_target, make_folder
+from napari_vqldm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from napari_vqldm.checkpoint import Model
+
+SCORES, PAGE = "scores.json", "report.html"
+EFFORT = "Effort"
+DEFAULT_REPORT = Path("evaluation")
+
+
+def evaluate(
+    candidate: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|FOLDER", help="Bundled name, .safetensors file, or a folder of volumes of any program."
+        ),
+    ],
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            metavar="TIER|FOLDER",
+            help="sparse, standard or hard of MT-Sim v1 (standard:val for a split), or a folder of real stacks.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = "standard",
+    report: Annotated[
+        Path,
+        typer.Option("--report", "-o", help="Folder for scores.json and report.html.", rich_help_panel=opt.OUTPUT),
+    ] = DEFAULT_REPORT,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="64 volumes a set, all training volumes: hours on a CPU.", rich_help_panel=EFFORT),
+    ] = False,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", min=6, max=4000, help="Volumes a set, instead of 16 (64).", rich_help_panel=EFFORT),
+    ] = None,
+    steps: opt.Steps = None,
+    attach: Annotated[
+        bool,
+        typer.Option("--attach", help="Write the scores into the model's card.", rich_help_panel=opt.OUTPUT),
+    ] = False,
+    voxel_size: opt.VoxelSize = None,
+    device: opt.Device = "auto",
+    force: opt.Force = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Score generated volumes and reconstructions beside floors, wrong sets and simple filters.
+
+    The quick setting takes about ten minutes on two CPU cores for a model, two for a folder.
+    """
+    reporter = Reporter(as_json)
+    folder = folder_target(report)
+    targets = [folder / SCORES, folder / PAGE]
+    check_targets(targets, force=force)
+    from dataclasses import replace
+
+    from napari_vqldm.report.evaluate import FULL, QUICK, evaluate_steps
+    from napari_vqldm.report.sets import parse_against
+
+    reference = parse_against(against)
+    source = _candidate(candidate, device, reporter)
+    if isinstance(source, Path) and attach:
+        raise ConfigError("--attach writes into a model's card: give a model, not a folder")
+    effort = FULL if full else QUICK
+    if count is not None:
+        effort = replace(effort, count=count, reconstructions=min(effort.reconstructions, count))
+    request = evaluate_steps(source, reference, effort, sampling_steps=steps, voxel_size_um=voxel_size)
+    found = None
+    for step in reporter.track(request, "evaluating"):
+        found = step.result
+    if found is None:
+        raise ConfigError("the evaluation ended without a result")
+
+    from napari_vqldm.files import atomic_path
+    from napari_vqldm.report.attach import attach as write_card
+    from napari_vqldm.report.evaluation_page import evaluation_page
+    from napari_vqldm.report.page import render_html
+
+    page = evaluation_page(found)
+    make_folder(folder)
+    for target, text in zip(targets, (to_json_text(found.scores) + "\n", render_html(page)), strict=True):
+        with atomic_path(target, force) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if attach and not isinstance(source, Path):
+        write_card(source.path, found.scores)
+        reporter.note(f"scores written into the card of {source.path}")
+    rows = found.scores["rows"]
+    names = list(rows)
+    cards = {name: rows[name]["scorecard"] for name in names}
+    reporter.table("", ("", *names), [(key, *(cards[n][key] for n in names)) for key in cards[names[0]]])
+    reporter.line(page.lead)
+    reporter.note(f"page: {targets[1]}")
+    reporter.result(
+        {"verb": "evaluate", "scores_file": targets[0], "page": targets[1], "attached": attach, **found.scores}
+    )
+
+
+def _candidate(text: str, device: str, reporter: Reporter) -> Model | Path:
+    """Return the model or the folder that the argument names; a folder wins over a bundled name."""
+    path = Path(text)
+    if path.is_dir() and not path.name.lower().endswith(".zarr"):
+        return path
+    from napari_vqldm.cli.models import load_model
+
+    return load_model(text, device, reporter)

@@ -1,0 +1,106 @@
+"""Is a model's sample a copy of what it was trained on? Nearest training volumes, beside those of unseen volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_vqldm.checkpoint import Model
+from napari_vqldm.metrics.feature_copies import feature_copies
+from napari_vqldm.metrics.features import FeatureExtractor
+from napari_vqldm.metrics.memorization import NearestPatches, nearest_patches
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, windows_of
+from napari_vqldm.simulate import Simulator
+
+MOST_PAIRS = 3
+
+
+@dataclass(frozen=True)
+class CopyPair:
+    """A sample and the training volume that holds the patch nearest to one of its own."""
+
+    sample: Array
+    training: Array
+    sample_index: int
+    training_index: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What was found: numbers, and the nearest pairs to look at."""
+
+    scores: dict[str, Any]
+    pairs: tuple[CopyPair, ...]
+
+
+def training_volumes(model: Model, count: int) -> Iterator[Array]:
+    """Simulate the first ``count`` volumes that a model was trained on again."""
+    simulation = model.config.simulation
+    if simulation is None:
+        return
+    simulator = Simulator(simulation)
+    for index in range(count):
+        batch = simulator.sample(model.header.training.seed, [index], noisy=False)
+        yield windows_of(batch.clean[0, 0].numpy(), batch.parameters[0].voxel_size_um)[0]
+
+
+def search_copies(
+    model: Model, samples: Sequence[Array], held_out: Sequence[Array], count: int, extractor: FeatureExtractor
+) -> Iterator[Copies | None]:
+    """Search ``count`` training volumes for each sample: yields None per training volume, the result at the end.
+
+    ``samples`` of the model and ``held_out`` simulated volumes that it never saw are noise-free and of the same
+    conditions: only volumes that agree in organisation and density say what a resemblance is worth. ``count`` training
+    volumes are searched, from the first; fewer than all may miss the copied one, so the number is in the result.
+    """
+    bank: list[Array] = []
+    for volume in training_volumes(model, count):
+        bank.append(volume)
+        yield None
+    found = nearest_patches([*samples, *held_out], bank)
+    generated = NearestPatches(found.correlation[: len(samples)], found.training_index[: len(samples)])
+    unseen = NearestPatches(found.correlation[len(samples) :], found.training_index[len(samples) :])
+    copies = feature_copies(
+        extractor.oriented(samples, VOXEL_SIZE_UM),
+        extractor(bank, VOXEL_SIZE_UM),
+        extractor.oriented(held_out, VOXEL_SIZE_UM),
+    )
+    scores = {
+        "training_volumes_searched": count,
+        "training_volumes": model.header.training.num_volumes,
+        "samples": len(samples),
+        "patch_correlation": _mean(generated.per_volume),
+        "patch_correlation_held_out": _mean(unseen.per_volume),
+        "excess": _mean(generated.per_volume) - _mean(unseen.per_volume),
+        "highest": _highest(generated.correlation),
+        "highest_held_out": _highest(unseen.correlation),
+        "feature_distance_ratio": _mean(copies.ratio),
+        "feature_near_share": copies.near_share,
+    }
+    yield Copies(scores, _pairs(samples, bank, generated))
+
+
+def _pairs(samples: Sequence[Array], bank: Sequence[Array], found: NearestPatches) -> tuple[CopyPair, ...]:
+    best = np.where(np.isfinite(found.correlation), found.correlation, -1.0)
+    patch = best.argmax(axis=1)
+    order = np.argsort(-best.max(axis=1))[:MOST_PAIRS]
+    pairs = []
+    for index in order.tolist():
+        training = int(found.training_index[index, patch[index]])
+        if training >= 0:
+            pairs.append(CopyPair(samples[index], bank[training], index, training, float(best[index].max())))
+    return tuple(pairs)
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _highest(values: npt.NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else float("nan")

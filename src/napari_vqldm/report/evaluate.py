@@ -1,0 +1,310 @@
+"""`evaluate`: a model, or a folder of volumes that any program made, against simulated volumes or real stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from napari_vqldm import __version__
+from napari_vqldm.checkpoint import Model
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.metrics.features import FeatureExtractor, load_extractor
+from napari_vqldm.metrics.tracer_bias import tracer_bias
+from napari_vqldm.metrics.uncertainty import Spread
+from napari_vqldm.report import fidelity
+from napari_vqldm.report.copies import Copies, search_copies
+from napari_vqldm.report.profile import Profile, profile
+from napari_vqldm.report.rows import degraded, denser, other_split, real_references
+from napari_vqldm.report.scores import LEAST_VOLUMES, score_rows
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, VolumeSet, as_set, askable, folder_windows, model_samples
+from napari_vqldm.report.standards import RECONSTRUCTION
+from napari_vqldm.simulate.mt_sim import Split, mt_sim_split, mt_sim_volumes, record
+from napari_vqldm.volume import Float3
+
+SAMPLE_SEED = 2_026_001  # of noise and, where nothing is asked, of conditions
+QUICK_BANK = 96
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is computed.
+
+    Attributes
+    ----------
+    count : int
+        Volumes of each set.
+    reconstructions : int
+        Simulated volumes that a model reconstructs.
+    bank, queries : int
+        Training volumes that are searched for copies (None: all of them), and samples that they are searched for.
+    """
+
+    name: str
+    count: int
+    reconstructions: int
+    bank: int | None
+    queries: int
+
+
+QUICK = Effort("quick", 16, 8, QUICK_BANK, 8)
+FULL = Effort("full", 64, 64, None, 32)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that an evaluation found.
+
+    ``scores`` is JSON-compatible up to NaN; the rest is what the page draws.
+    """
+
+    scores: dict[str, Any]
+    sets: dict[str, VolumeSet]
+    profiles: dict[str, list[Profile]]
+    copies: Copies | None = None
+    spread: Spread | None = None
+    shown: tuple[Array, ...] = ()  # of one simulated volume: noise-free, input, reconstruction
+
+
+@dataclass(frozen=True)
+class EvaluationStep:
+    """One piece of work is done; ``result`` comes with the last."""
+
+    index: int
+    total: int
+    doing: str
+    result: Evaluation | None = None
+
+
+def evaluate_steps(
+    candidate: Model | Path,
+    against: Split | Path,
+    effort: Effort = QUICK,
+    *,
+    extractor: FeatureExtractor | None = None,
+    sampling_steps: int | None = None,
+    voxel_size_um: Float3 | None = None,
+) -> Iterator[EvaluationStep]:
+    """Compare a candidate with a reference set and with what stands beside every such number.
+
+    Parameters
+    ----------
+    candidate : Model or Path
+        A model, which samples and reconstructs; or a folder of volumes, of whatever program.
+    against : Split or Path
+        A split of MT-Sim v1, or a folder of real stacks.
+    effort : Effort
+        ``QUICK`` takes minutes on a CPU, ``FULL`` an hour and more.
+    extractor : FeatureExtractor, optional
+        The current release by default.
+    sampling_steps : int, optional
+        Of the model's sampler; the checkpoint's by default.
+    voxel_size_um : tuple of float, optional
+        Of all files, where they do not say it.
+
+    Yields
+    ------
+    EvaluationStep
+        Per volume or so; the last one holds the `Evaluation`.
+
+    Raises
+    ------
+    ConfigError
+        If a folder holds too few volumes, or a model without denoiser is compared with real stacks.
+    """
+    run = _Run(candidate, against, effort, extractor or load_extractor(), sampling_steps, voxel_size_um)
+    yield from run.steps()
+
+
+def evaluate(candidate: Model | Path, against: Split | Path, effort: Effort = QUICK, **options: Any) -> Evaluation:
+    """Run `evaluate_steps` to the end and return what it found; parameters and errors are the same."""
+    result = None
+    for step in evaluate_steps(candidate, against, effort, **options):
+        result = step.result
+    if result is None:
+        raise ConfigError("the evaluation ended without a result")
+    return result
+
+
+class _Run:
+    """One evaluation under way."""
+
+    def __init__(
+        self,
+        candidate: Model | Path,
+        against: Split | Path,
+        effort: Effort,
+        extractor: FeatureExtractor,
+        sampling_steps: int | None,
+        voxel_size_um: Float3 | None,
+    ) -> None:
+        self.candidate, self.against, self.effort = candidate, against, effort
+        self.extractor, self.sampling_steps, self.voxel_size_um = extractor, sampling_steps, voxel_size_um
+        self.split = against if isinstance(against, Split) else mt_sim_split("standard", "test")
+        self.is_simulated = isinstance(against, Split)
+        self.index, self.total = 0, effort.count * (9 if isinstance(candidate, Model) else 8)
+        self.notes: list[str] = []
+        self.rows: dict[str, VolumeSet] = {}
+        self.measured: dict[str, list[Profile]] = {}
+        self.scores: dict[str, Any] = {}
+        self.copies: Copies | None = None
+        self.spread: Spread | None = None
+        self.shown: tuple[Array, ...] = ()
+
+    def done(self, doing: str) -> EvaluationStep:
+        """Count one piece of work; how many there are is known only roughly before the last."""
+        self.index += 1
+        self.total = max(self.total, self.index + 1)
+        return EvaluationStep(self.index - 1, self.total, doing)
+
+    def steps(self) -> Iterator[EvaluationStep]:
+        """Do all of it."""
+        yield from self.make_references()
+        yield from self.make_candidate()
+        self.make_other_rows()
+        yield from self.measure()
+        self.scores |= score_rows(self.measured, self.real_name)
+        if isinstance(self.candidate, Model):
+            if self.is_simulated and self.candidate.config.target == "clean":
+                yield from self.reconstruct(self.candidate)
+            if "candidate" in self.rows and self.candidate.config.simulation is not None:
+                yield from self.search_copies(self.candidate)
+            self.scores["card_memorization"] = dict(self.candidate.header.card.memorization)
+        self.scores |= self.about()
+        sets = {"reference": self.reference} | self.rows
+        found = Evaluation(self.scores, sets, self.measured, self.copies, self.spread, self.shown)
+        yield EvaluationStep(self.index, self.index + 1, "done", found)
+
+    @property
+    def real_name(self) -> str:
+        """Name of the row that is another draw of the reference."""
+        return "another seed of the simulator" if self.is_simulated else "real against real"
+
+    def make_references(self) -> Iterator[EvaluationStep]:
+        """Make the reference, another draw of it, and the simulator's volumes."""
+        count = self.effort.count
+        if not isinstance(self.against, Split):
+            self.reference, self.second = real_references(self.against, count, self.voxel_size_um)
+            count = len(self.reference.volumes)
+        drawn = []
+        for volume in mt_sim_volumes(self.split, range(count)):
+            drawn.append(volume)
+            yield self.done("simulating")
+        self.simulator = as_set(f"MT-Sim v1, {self.split.tier} tier, {self.split.name} split", drawn)
+        if self.is_simulated:
+            other = mt_sim_split(self.split.tier, "val" if self.split.name != "val" else "test")
+            more = []
+            for volume in mt_sim_volumes(other, range(count)):
+                more.append(volume)
+                yield self.done("simulating another seed")
+            self.reference, self.second = self.simulator, as_set(f"{other.name} split", more)
+        self.notes += self.reference.notes
+
+    def make_candidate(self) -> Iterator[EvaluationStep]:
+        """Sample the model, or read the folder."""
+        size = len(self.reference.volumes)
+        if not isinstance(self.candidate, Model):
+            windows, notes = folder_windows(self.candidate, size, self.voxel_size_um)
+            if len(windows) < LEAST_VOLUMES:
+                raise ConfigError(
+                    f"{self.candidate}: expected at least {LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um to compare, "
+                    f"got {len(windows)}: add volumes"
+                )
+            self.rows["candidate"] = VolumeSet(str(self.candidate), windows, "files", notes=notes)
+            self.notes += [f"Candidate: {note}" for note in notes]
+            return
+        if self.candidate.denoiser is None:
+            if not self.is_simulated:
+                raise ConfigError(
+                    f"model {self.candidate.name} has no denoiser, so it generates nothing: evaluate it against a tier "
+                    "of MT-Sim v1"
+                )
+            return
+        asked, moved = [], 0
+        for truth in self.simulator.simulated[:size]:
+            conditions, was_moved = askable(self.candidate, truth.parameters.condition_values())
+            asked.append(conditions)
+            moved += was_moved
+        clean: list[Array] = []
+        for volume in model_samples(self.candidate, SAMPLE_SEED, asked, self.sampling_steps):
+            clean.append(volume)
+            yield self.done(f"sampling {self.candidate.name}")
+        recorded = list(record(clean, other_split(self.split)))
+        self.rows["candidate"] = VolumeSet(self.candidate.name, recorded, "simulated", clean)
+        self.notes.append(
+            f"{len(clean)} samples with the conditions of the simulated volumes, recorded by the tier's camera."
+        )
+        if moved:
+            self.notes.append(f"{moved} of them were asked for the nearest conditions that the model was trained for.")
+
+    def make_other_rows(self) -> None:
+        """Add what stands beside the candidate."""
+        size = len(self.reference.volumes)
+        self.rows[self.real_name] = self.second
+        if self.is_simulated:
+            self.rows["simulator, 25 % more filament"] = denser(self.split, size)
+        else:
+            self.rows["the simulator itself"] = self.simulator
+        self.rows |= degraded(self.reference, self.split if self.is_simulated else None)
+
+    def measure(self) -> Iterator[EvaluationStep]:
+        """Measure every volume once."""
+        for name, chosen in ({"reference": self.reference} | self.rows).items():
+            self.measured[name] = []
+            for volume in chosen.volumes:
+                self.measured[name].append(profile(volume, VOXEL_SIZE_UM, self.extractor))
+                yield self.done(f"measuring: {name}")
+
+    def reconstruct(self, model: Model) -> Iterator[EvaluationStep]:
+        """Reconstruct simulated volumes, and say what noise alone decides in one of them."""
+        truths = self.simulator.simulated[: self.effort.reconstructions]
+        for table in fidelity.fidelity_scores(model, truths, self.split):
+            yield self.done("reconstructing")
+            if table is not None:
+                card = fidelity.scorecard(table)
+                verdicts = {name: RECONSTRUCTION[name].judge(value) for name, value in card.items()}
+                self.scores["reconstruction"] = table | {"scorecard": card, "verdicts": verdicts}
+        self.spread, self.shown, self.scores["uncertainty"] = fidelity.uncertainty(model, truths[0], self.split)
+        yield self.done("uncertainty")
+
+    def search_copies(self, model: Model) -> Iterator[EvaluationStep]:
+        """Search the training volumes for the samples."""
+        known = model.header.training.num_volumes
+        wanted = self.effort.bank or known or QUICK_BANK
+        samples = self.rows["candidate"].clean[: self.effort.queries]
+        held_out = self.simulator.clean[: len(samples)]
+        for found in search_copies(model, samples, held_out, min(wanted, known or wanted), self.extractor):
+            yield self.done("searching for copies")
+            self.copies = found
+        if self.copies is not None:
+            self.scores["memorization"] = self.copies.scores
+
+    def about(self) -> dict[str, Any]:
+        """Say what was compared with what, and by which frozen tools."""
+        split = self.split
+        return {
+            "format": 1,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "package": __version__,
+            "candidate": _describe(self.candidate),
+            "against": f"MT-Sim v1, {split.tier} tier, {split.name} split" if self.is_simulated else str(self.against),
+            "track": "simulated" if self.is_simulated else "real stacks",
+            "effort": self.effort.name,
+            "volumes_per_set": len(self.reference.volumes),
+            "extractor": {"version": self.extractor.version, "sha256": self.extractor.sha256},
+            "tracer_bias": tracer_bias().lines(),
+            "notes": self.notes,
+        }
+
+
+def _describe(candidate: Model | Path) -> dict[str, Any]:
+    if isinstance(candidate, Model):
+        return {
+            "kind": "model",
+            "name": candidate.name,
+            "family": candidate.config.family,
+            "weights_sha256": candidate.weights_sha256,
+        }
+    return {"kind": "folder", "name": str(candidate)}

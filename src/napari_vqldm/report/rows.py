@@ -1,0 +1,75 @@
+"""The rows beside a candidate: halves of a reference, a wrong simulator, copies that every honest score must tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.metrics.degradations import blur, noise_only, phase_scramble
+from napari_vqldm.report.scores import LEAST_VOLUMES
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, VolumeSet, as_set, folder_windows
+from napari_vqldm.simulate.mt_sim import Split, mt_sim_split, mt_sim_volumes, record
+from napari_vqldm.volume import Float3
+
+BLUR_UM = 0.07  # standard deviation of the blurred copy, 0.7 lateral voxels: what a weak autoencoder does
+DENSER = 1.25  # times the filament of the tier, in the row of a wrong simulator
+
+
+def other_split(split: Split) -> Split:
+    """Return a split of the same tier that no reference uses."""
+    return mt_sim_split(split.tier, "extractor" if split.name != "extractor" else "train")
+
+
+def real_references(folder: Path, count: int, voxel_size_um: Float3 | None) -> tuple[VolumeSet, VolumeSet]:
+    """Read real windows and deal them out to two sets."""
+    windows, notes = folder_windows(folder, 2 * count, voxel_size_um)
+    if len(windows) < 2 * LEAST_VOLUMES:
+        raise ConfigError(
+            f"{folder}: expected at least {2 * LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um, to compare one half "
+            f"with the other, got {len(windows)}: add stacks"
+        )
+    half = len(windows) // 2
+    extra = "Both halves hold windows of the same stacks where there are few: real against real is then flattering."
+    return (
+        VolumeSet(str(folder), windows[0 : 2 * half : 2], "files", notes=(*notes, extra)),
+        VolumeSet("the other half", windows[1 : 2 * half : 2], "files"),
+    )
+
+
+def denser(split: Split, size: int) -> VolumeSet:
+    """Simulate the tier with more filament: what a wrong parameter of a simulator costs."""
+    low, high = split.simulation.length_density_um_per_um3
+    changed = split.simulation.model_copy(update={"length_density_um_per_um3": (low * DENSER, high * DENSER)})
+    other = other_split(split)
+    wrong = Split(split.tier, other.name, other.seed, other.count, changed, other.camera_seed)
+    return as_set("more filament", list(mt_sim_volumes(wrong, range(size))))
+
+
+def degraded(reference: VolumeSet, split: Split | None) -> dict[str, VolumeSet]:
+    """Return copies of the reference that every honest score must tell from it.
+
+    Noise-free volumes are changed before the camera where they are known; else the volumes themselves.
+    """
+    source = reference.clean if split is not None else reference.volumes
+    batch = torch.from_numpy(np.stack(source))[:, None]
+    generator = torch.Generator().manual_seed(1)
+    changed: dict[str, Callable[[], Tensor]] = {
+        "blurred copy": lambda: blur(batch, BLUR_UM, VOXEL_SIZE_UM),
+        "phase-scrambled copy": lambda: phase_scramble(batch, 1.0, generator),
+        "one eighth of it, repeated": lambda: batch[torch.arange(len(batch)) % max(len(batch) // 8, 1)],
+        "noise only": lambda: torch.zeros_like(batch) if split is not None else noise_only(batch, generator),
+    }
+    sets = {}
+    for number, (name, make) in enumerate(changed.items()):
+        volumes = [v.numpy() for v in make()[:, 0]]
+        if split is not None:
+            noise = Split(split.tier, split.name, split.seed, split.count, split.simulation,
+                          split.camera_seed + 100_000 * (number + 1))  # fmt: skip
+            volumes = list(record(volumes, noise))
+        sets[name] = VolumeSet(name, volumes, reference.track)
+    return sets

@@ -1,0 +1,113 @@
+"""Scores of sets: zero for equal sets, floors from draws, and wrong sets stand out on the number that should see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from napari_vqldm.config import SimulationConfig
+from napari_vqldm.errors import ShapeError
+from napari_vqldm.metrics.distribution import intensity_wasserstein
+from napari_vqldm.metrics.feature_net import FeatureNet
+from napari_vqldm.metrics.features import FeatureExtractor
+from napari_vqldm.report.profile import Profile, profile
+from napari_vqldm.report.scores import distances, floors, intensity_w1, score_rows, scorecard, set_numbers
+from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION
+from napari_vqldm.simulate import Simulator
+
+SIZE = (0.2, 0.1, 0.1)
+COUNT = 8
+
+
+@pytest.fixture(scope="module")
+def extractor() -> FeatureExtractor:
+    """The network with random weights: any fixed function of a volume will do here."""
+    torch.manual_seed(0)
+    return FeatureExtractor("random", "0" * 64, FeatureNet().eval(), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def volumes() -> list[np.ndarray]:
+    simulator = Simulator(SimulationConfig(shape=(16, 64, 64), length_density_um_per_um3=(0.2, 0.5)))
+    return [v.numpy() for v in simulator.sample(11, range(2 * COUNT)).noisy[:, 0]]
+
+
+@pytest.fixture(scope="module")
+def measured(volumes: list[np.ndarray], extractor: FeatureExtractor) -> list[Profile]:
+    return [profile(v, SIZE, extractor) for v in volumes]
+
+
+def test_a_set_has_no_distance_to_itself(measured: list[Profile]) -> None:
+    found = distances(measured[:COUNT], measured[:COUNT])
+    for name in ("frechet", "spectrum_lateral_db", "spectrum_axial_db", "intensity_w1"):
+        assert found[name] == pytest.approx(0.0, abs=1e-6)
+    assert found["kid"] < 0 and found["coverage"] == found["precision"] == 1.0
+    assert found["vendi_ratio"] == pytest.approx(1.0)
+
+
+def test_intensity_distance_is_that_of_the_exact_function(measured: list[Profile], volumes: list[np.ndarray]) -> None:
+    exact = intensity_wasserstein(volumes[:COUNT], volumes[COUNT:])
+    assert intensity_w1(measured[:COUNT], measured[COUNT:]) == pytest.approx(exact, rel=0.02)
+
+
+def test_wrong_sets_stand_out_where_they_should(
+    measured: list[Profile], volumes: list[np.ndarray], extractor: FeatureExtractor
+) -> None:
+    reference, second = measured[:COUNT], measured[COUNT:]
+
+    def profiles(changed: Sequence[np.ndarray]) -> list[Profile]:
+        return [profile(v.astype(np.float32), SIZE, extractor) for v in changed]
+
+    rows = {
+        "reference": reference,
+        "second": second,
+        "blurred": profiles([ndimage.gaussian_filter(v, (0.7, 1.0, 1.0)) for v in volumes[:COUNT]]),
+        "brighter": profiles([1.5 * v for v in volumes[:COUNT]]),
+        "repeated": [reference[0]] * COUNT,
+        "blank": profiles([np.zeros_like(v) for v in volumes[:COUNT]]),
+    }
+    found = score_rows(rows, "second")
+    cards = {name: row["scorecard"] for name, row in found["rows"].items()}
+    assert found["floors"]["mean"]["intensity_w1"] > 0
+    assert cards["second"]["spectrum_lateral_floors"] < 3 < cards["blurred"]["spectrum_lateral_floors"]
+    assert cards["brighter"]["intensity_w1_floors"] > 2 * cards["second"]["intensity_w1_floors"]
+    assert cards["repeated"]["coverage_ratio"] < 0.6 and cards["repeated"]["vendi_ratio"] < 0.7
+    assert cards["blank"]["spectrum_lateral_floors"] == float("inf")
+    assert found["rows"]["blank"]["verdicts"]["length_density_error"] == "poor"
+
+
+def test_numbers_of_a_set_come_with_intervals_around_them(measured: list[Profile]) -> None:
+    numbers = set_numbers(measured)
+    for name in ("length_density_um_per_um3", "median_length_um", "mean_curvature_per_um"):
+        found = numbers[name]
+        assert 0 < found["low"] <= found["value"] <= found["high"]
+
+
+def test_floors_need_two_sets(measured: list[Profile]) -> None:
+    with pytest.raises(ShapeError, match="expected at least 18 volumes"):
+        floors(measured, 9)
+
+
+def test_a_missing_number_is_judged_unknown(measured: list[Profile]) -> None:
+    reference = set_numbers(measured)
+    none = reference | {"mean_curvature_per_um": {"value": None, "low": None, "high": None}}
+    floor = floors(measured, COUNT)
+    card = scorecard(distances(measured, measured), reference, none, floor)
+    assert card["curvature_error"] is None and GENERATION["curvature_error"].judge(None) == "unknown"
+
+
+@pytest.mark.parametrize("standards", [GENERATION, RECONSTRUCTION])
+def test_every_standard_is_ordered(standards: dict) -> None:
+    for standard in standards.values():
+        step = 1e-6 if standard.lower_is_better else -1e-6
+        assert [
+            standard.judge(standard.excellent),
+            standard.judge(standard.excellent + step),
+            standard.judge(standard.acceptable + step),
+            standard.judge(standard.poor + step),
+            standard.judge(float("nan")),
+        ] == ["excellent", "acceptable", "between", "poor", "unknown"]
