@@ -157,6 +157,7 @@ def test_the_commands_of_the_quickstart_run(tmp_path: Path) -> None:
         "asters",
         "reconstructed",
         "path",
+        "simulated",
         "stacks",
     }
     assert len([name for name in made if name.startswith("generated/")]) == 4

@@ -62,6 +62,9 @@ def requirements(metadata: Message, *, extra: str | None) -> set[str]:
     }
 
 
+FEATURES = ("mtfeat64-v1.safetensors", "mtfeat64-v1-unit.safetensors")
+
+
 def expect_both_models(found: set[str], place: str) -> None:
     """Fail with one line when a bundled model is missing."""
     if missing := sorted(set(NAMES) - found):
@@ -100,8 +103,13 @@ def test_extras_are_complete(metadata: Message) -> None:
 
 def test_wheel_holds_the_bundled_weights(wheel: zipfile.ZipFile) -> None:
     packed = {name for name in wheel.namelist() if name.endswith(".safetensors")}
-    expect_both_models({Path(name).stem for name in packed}, "the wheel")
-    assert packed == {f"napari_vqldm/zoo/weights/{name}.safetensors" for name in NAMES}
+    models = {name for name in packed if name.startswith("napari_vqldm/zoo/")}
+    expect_both_models({Path(name).stem for name in models}, "the wheel")
+    assert models == {f"napari_vqldm/zoo/weights/{name}.safetensors" for name in NAMES}
+    features = {f"napari_vqldm/metrics/data/{name}" for name in FEATURES}
+    assert packed - models == features
+    assert sum(wheel.getinfo(name).file_size for name in features) <= 3_000_000
+    assert sum(wheel.getinfo(name).file_size for name in packed) <= 99 * MIB
 
 
 def test_wheel_holds_samples_presets_and_types(wheel: zipfile.ZipFile) -> None:
