@@ -24,7 +24,7 @@ from napari_vqldm.metrics.feature_unit import measure_unit, save_unit, unit_file
 from napari_vqldm.metrics.features import load_extractor
 from napari_vqldm.report import fidelity
 from napari_vqldm.report.profile import profile
-from napari_vqldm.report.scores import DISTANCES, floors
+from napari_vqldm.report.scores import DISTANCES, MEASURES, SHARES, floors
 from napari_vqldm.report.sets import VOXEL_SIZE_UM
 from napari_vqldm.simulate.mt_sim import SPLITS, TIERS, fingerprint, mt_sim_split, mt_sim_volumes
 
@@ -51,7 +51,11 @@ def tier_numbers(count: int, name: str) -> dict[str, Any]:
     print(f"{name}: done", file=sys.stderr)
     return {
         "reconstruction": table,
-        "floors": {"volumes": count, "mean": {n: floor.mean[n] for n in DISTANCES}, "neighbours": floor.neighbours},
+        "floors": {
+            "volumes": count,
+            "mean": {n: floor.mean[n] for n in (*DISTANCES, *SHARES)},
+            "sd": {n: floor.sd[n] for n in (*DISTANCES, *SHARES, *MEASURES)},
+        },
         "fingerprints": prints,
     }
 

@@ -145,9 +145,19 @@ def evaluation_sections(found: list[dict[str, Any]]) -> list[str]:
         lines += [
             f"## {scores['candidate']['name']} against {scores['against']}",
             "",
-            f"Track: {scores['track']}; {scores['volumes_per_set']} volumes a set, {scores['effort']} setting.",
+            f"Track: {scores['track']}; {scores['volumes_per_set']} volumes a set, {scores['effort']} setting. In "
+            "standard deviations of another draw of the reference: about 0 is as good as real.",
             "",
             *table(["", *names], body),
+        ]
+        lines += [
+            "Candidate over reference: "
+            + ", ".join(
+                f"{name.replace('_', ' ')} {percent(value)}"
+                for name, value in rows["candidate"]["relative_to_reference"].items()
+            )
+            + ".",
+            "",
         ]
         if "reconstruction" in scores:
             part = scores["reconstruction"]

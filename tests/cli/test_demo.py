@@ -16,8 +16,8 @@ from PIL import Image
 
 import napari_vqldm as nv
 from napari_vqldm import zoo
-from napari_vqldm.report.page import Page, Picture, Section, Table, render_html, render_sheet
 from napari_vqldm.files import read_volume
+from napari_vqldm.report.page import Page, Picture, Section, Table, render_html, render_sheet
 
 Command = Callable[..., Any]
 

@@ -17,14 +17,20 @@ from napari_vqldm.report.attach import attach
 
 def scores_of(sha: str) -> dict[str, Any]:
     return {
-        "candidate": {"kind": "model", "weights_sha256": sha},
+        "candidate": {"kind": "model", "weights_sha256": sha, "steps": 4},
         "against": "MT-Sim v1, standard tier, test split",
         "created": "2026-01-01T00:00:00+00:00",
         "effort": "quick",
         "volumes_per_set": 16,
         "extractor": {"version": "v1", "sha256": "0" * 64},
-        "floors": {"mean": {"frechet": 3.0}},
-        "rows": {"candidate": {"scorecard": {"frechet_floors": float("inf")}, "verdicts": {"frechet_floors": "poor"}}},
+        "floors": {"mean": {"frechet": 3.0}, "sd": {"frechet": 0.5}},
+        "rows": {
+            "candidate": {
+                "scorecard": {"frechet_sds": float("inf")},
+                "verdicts": {"frechet_sds": "poor"},
+                "relative_to_reference": {"length_density": -0.1, "curvature": None},
+            }
+        },
     }
 
 
@@ -38,11 +44,17 @@ def test_weights_keep_their_bytes(tmp_path: Path, build: Callable[..., Any], dty
     assert path.read_bytes()[after.data_offset :] == before[header.data_offset :]
     assert after.data_offset % 8 == 0
     assert after.card.weights_sha256 == header.card.weights_sha256 == load_checkpoint(path).weights_sha256
-    entry = after.card.scorecard["evaluation"]
-    assert entry["generation"]["frechet_floors"] == {"value": None, "verdict": "poor"}
+    (entry,) = after.card.scorecard["evaluation"].values()
+    assert entry["generation"]["frechet_sds"] == {"value": None, "verdict": "poor"}
     assert after.config == header.config and after.training == header.training
+    assert entry["sampling"] == {"steps": 4}
     attach(path, scores_of(header.card.weights_sha256) | {"effort": "full"})
-    assert read_header(path).card.scorecard["evaluation"]["setting"] == "full"
+    attach(path, scores_of(header.card.weights_sha256) | {"against": "real"})
+    entries = read_header(path).card.scorecard["evaluation"]
+    assert {name: entry["setting"] for name, entry in entries.items()} == {
+        "MT-Sim v1, standard tier, test split": "full",
+        "real": "quick",
+    }
 
 
 def test_other_entries_of_the_card_stay(tmp_path: Path, build: Callable[..., Any]) -> None:

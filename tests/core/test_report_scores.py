@@ -15,7 +15,7 @@ from napari_vqldm.metrics.distribution import intensity_wasserstein
 from napari_vqldm.metrics.feature_net import FeatureNet
 from napari_vqldm.metrics.features import FeatureExtractor
 from napari_vqldm.report.profile import Profile, profile
-from napari_vqldm.report.scores import distances, floors, intensity_w1, score_rows, scorecard, set_numbers
+from napari_vqldm.report.scores import distances, floors, intensity_w1, measures, score_rows, scorecard, set_numbers
 from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION
 from napari_vqldm.simulate import Simulator
 
@@ -72,12 +72,22 @@ def test_wrong_sets_stand_out_where_they_should(
     }
     found = score_rows(rows, "second")
     cards = {name: row["scorecard"] for name, row in found["rows"].items()}
+    verdicts = {name: row["verdicts"] for name, row in found["rows"].items()}
     assert found["floors"]["mean"]["intensity_w1"] > 0
-    assert cards["second"]["spectrum_lateral_floors"] < 3 < cards["blurred"]["spectrum_lateral_floors"]
-    assert cards["brighter"]["intensity_w1_floors"] > 2 * cards["second"]["intensity_w1_floors"]
-    assert cards["repeated"]["coverage_ratio"] < 0.6 and cards["repeated"]["vendi_ratio"] < 0.7
-    assert cards["blank"]["spectrum_lateral_floors"] == float("inf")
-    assert found["rows"]["blank"]["verdicts"]["length_density_error"] == "poor"
+    for name in ("spectrum_lateral_db_sds", "intensity_w1_sds", "length_density_sds", "frechet_sds"):
+        assert abs(cards["second"][name]) < 4  # two halves of one pool are one of its splits
+    assert cards["blurred"]["spectrum_lateral_db_sds"] > 5
+    assert cards["brighter"]["intensity_w1_sds"] > cards["second"]["intensity_w1_sds"] + 2
+    assert cards["repeated"]["vendi_ratio_sds"] > 10 and verdicts["repeated"]["vendi_ratio_sds"] in ("between", "poor")
+    assert cards["blank"]["spectrum_lateral_db_sds"] == cards["blank"]["length_density_sds"] == float("inf")
+    assert verdicts["blank"]["frechet_sds"] == "poor"
+    assert found["rows"]["blank"]["relative_to_reference"]["length_density"] == -1.0
+
+
+def test_a_set_nearer_than_any_draw_is_no_good_set() -> None:
+    assert GENERATION["frechet_sds"].judge(-6.0) == "too near"
+    assert GENERATION["frechet_sds"].judge(-1.0) == "excellent"
+    assert RECONSTRUCTION["noise_gap_db"].judge(-6.0) == "excellent"  # no standard deviations
 
 
 def test_numbers_of_a_set_come_with_intervals_around_them(measured: list[Profile]) -> None:
@@ -92,12 +102,14 @@ def test_floors_need_two_sets(measured: list[Profile]) -> None:
         floors(measured, 9)
 
 
-def test_a_missing_number_is_judged_unknown(measured: list[Profile]) -> None:
-    reference = set_numbers(measured)
-    none = reference | {"mean_curvature_per_um": {"value": None, "low": None, "high": None}}
+def test_a_number_without_a_floor_is_judged_unknown(measured: list[Profile]) -> None:
+    """Eight volumes are too few for a distance of morphologies: nothing is said, rather than that it is poor."""
     floor = floors(measured, COUNT)
-    card = scorecard(distances(measured, measured), reference, none, floor)
-    assert card["curvature_error"] is None and GENERATION["curvature_error"].judge(None) == "unknown"
+    assert np.isnan(floor.sd["morphology_frechet"])
+    own = measures(measured)
+    card = scorecard(distances(measured[:COUNT], measured[COUNT:]), own, own, floor)
+    assert card["morphology_frechet_sds"] is None and card["curvature_sds"] == 0.0
+    assert GENERATION["morphology_frechet_sds"].judge(None) == "unknown"
 
 
 @pytest.mark.parametrize("standards", [GENERATION, RECONSTRUCTION])

@@ -11,7 +11,10 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.conditions import allowed_conditions
 from napari_vqldm.errors import ConfigError, FileError, VolumeError
 from napari_vqldm.files import write_volume
-from napari_vqldm.report.sets import VOXEL_SIZE_UM, WINDOW, askable, folder_windows, parse_against, windows_of
+from napari_vqldm.report.folders import folder_windows, windows_of
+from napari_vqldm.report.rows import real_references
+from napari_vqldm.report.samples import askable
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, WINDOW, parse_against
 from napari_vqldm.simulate.mt_sim import Split
 from napari_vqldm.volume import Volume
 
@@ -46,32 +49,71 @@ def test_a_small_volume_is_continued_and_a_tiny_one_refused() -> None:
         windows_of(np.ones((16, 60, 128), np.float32), VOXEL_SIZE_UM)
 
 
+def write_lines(path: Path, shape: tuple[int, int, int], seed: int, **provenance: object) -> None:
+    rng = np.random.default_rng(seed)
+    lines = np.zeros(shape, np.float32)
+    lines[shape[0] // 2, 20:-20:12] = 1.0
+    counts = 400 * lines + 100 + rng.normal(0, 3, shape)
+    write_volume(path, Volume(counts.astype(np.float32), VOXEL_SIZE_UM, provenance))
+
+
 def test_a_folder_gives_windows_of_every_file_in_filament_units(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    lines = np.zeros((32, 128, 260), np.float32)
-    lines[16, 20:-20:12] = 1.0
-    for name, data in (("a", lines), ("b", lines[:, :, :130]), ("c", lines[:4])):
-        counts = 400 * data + 100 + rng.normal(0, 3, data.shape)
-        write_volume(tmp_path / f"{name}.ome.tif", Volume(counts.astype(np.float32), VOXEL_SIZE_UM))
-    windows, notes = folder_windows(tmp_path, 10, None)
-    assert len(windows) == 3  # two of a, one of b, c is too flat
-    assert any("c.ome.tif was left out" in note for note in notes)
-    for window in windows:
+    for name, shape in (("a", (32, 128, 260)), ("b", (32, 128, 130)), ("c", (4, 128, 128)), ("d", (18, 128, 128))):
+        write_lines(tmp_path / f"{name}.ome.tif", shape, 1)
+    (tmp_path / "e.tif").write_bytes(b"II*\0 no image")
+    found = folder_windows(tmp_path, 10, None)
+    assert found.files == [0, 1, 2, 0]  # one of each in turn; c is too flat, e is no image
+    assert not found.noise_free
+    text = " ".join(found.notes)
+    assert "c.ome.tif was left out" in text and "e.tif was left out" in text and "1 files are smaller" in text
+    for window in found.windows:
         assert window.shape == WINDOW and abs(float(np.median(window))) < 0.05
-        assert 0.7 < float(np.percentile(window[16, 20], 50)) < 1.3
-    assert len(folder_windows(tmp_path, 2, None)[0]) == 2
+    assert 0.7 < float(np.percentile(found.windows[0][16, 20], 50)) < 1.3
+    assert len(folder_windows(tmp_path, 2, None).windows) == 2
+
+
+def test_label_images_and_clean_twins_are_no_candidates(tmp_path: Path) -> None:
+    for name in ("s-000-clean", "s-000-noisy", "s-000-labels", "s-001-clean"):
+        write_lines(tmp_path / f"{name}.ome.tif", (32, 128, 128), 2)
+    found = folder_windows(tmp_path, 10, None)
+    assert len(found.windows) == 2 and "2 label images and noise-free twins" in " ".join(found.notes)
+
+
+def test_a_volume_says_whether_a_camera_recorded_it(tmp_path: Path) -> None:
+    made = {"verb": "generate", "request": {"camera": None}}
+    write_lines(tmp_path / "a.ome.tif", (32, 128, 128), 3, **made)
+    found = folder_windows(tmp_path, 4, None)
+    assert found.noise_free
+    assert float(np.median(found.windows[0])) == pytest.approx(100, abs=1)  # its numbers are filament units already
+    write_lines(tmp_path / "b.ome.tif", (32, 128, 128), 3)
+    with pytest.raises(ConfigError, match="1 of its 2 volumes are noise-free"):
+        folder_windows(tmp_path, 4, None)
+
+
+def test_a_given_voxel_size_is_for_files_that_state_none(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.ome.tif", (32, 128, 128), 4)
+    np.save(tmp_path / "b.npy", np.random.default_rng(5).normal(100, 3, (16, 64, 64)).astype(np.float32))
+    found = folder_windows(tmp_path, 8, (0.4, 0.2, 0.2))
+    assert found.files == [0, 1] and all(w.shape == WINDOW for w in found.windows)
+    assert folder_windows(tmp_path, 8, None).files == [0]
 
 
 def test_a_folder_without_volumes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no volumes"):
         folder_windows(tmp_path, 4, None)
     write_volume(tmp_path / "flat.ome.tif", Volume(np.ones((4, 128, 128), np.float32), VOXEL_SIZE_UM))
-    with pytest.raises(VolumeError, match="constant"):
+    with pytest.raises(ConfigError, match=r"no volume in it can be compared: flat\.ome\.tif was left out"):
         folder_windows(tmp_path, 4, None)
-    tilted = np.arange(4 * 128 * 128, dtype=np.float32).reshape(4, 128, 128)
-    write_volume(tmp_path / "flat.ome.tif", Volume(tilted, VOXEL_SIZE_UM), force=True)
-    with pytest.raises(ConfigError, match="no volume in it is large enough"):
-        folder_windows(tmp_path, 4, None)
+
+
+def test_whole_files_are_dealt_to_the_halves_of_a_real_reference(tmp_path: Path) -> None:
+    for number in range(4):
+        write_lines(tmp_path / f"{number}.ome.tif", (32, 128, 128 * 3), number)
+    reference, second = real_references(tmp_path, 6, None)
+    assert len(reference.volumes) == len(second.volumes) == 6
+    assert "files with other files" in reference.notes[-1]
+    with pytest.raises(ConfigError, match="expected at least 12 windows"):
+        real_references(tmp_path, 5, None)
 
 
 def test_conditions_move_to_the_nearest_trained_value(ldm: Model) -> None:

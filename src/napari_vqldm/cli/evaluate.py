@@ -9,7 +9,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
-from napari_vqldm.cli.targets import check_targets, folder_target, make_folder
+from napari_vqldm.cli.targets import check_folder, check_targets, folder_target, make_folder
 from napari_vqldm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def evaluate(
     ] = False,
     count: Annotated[
         int | None,
-        typer.Option("--count", min=6, max=4000, help="Volumes a set, instead of 16 (64).", rich_help_panel=EFFORT),
+        typer.Option("--count", min=6, max=500, help="Volumes a set, instead of 16 (64).", rich_help_panel=EFFORT),
     ] = None,
     steps: opt.Steps = None,
     attach: Annotated[
@@ -75,6 +75,8 @@ def evaluate(
     source = _candidate(candidate, device, reporter)
     if isinstance(source, Path) and attach:
         raise ConfigError("--attach writes into a model's card: give a model, not a folder")
+    if attach and not isinstance(source, Path):
+        check_folder(source.path.parent)
     effort = FULL if full else QUICK
     if count is not None:
         effort = replace(effort, count=count, reconstructions=min(effort.reconstructions, count))

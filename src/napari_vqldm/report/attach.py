@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,17 @@ from napari_vqldm.files import atomic_path
 def card_entry(scores: dict[str, Any]) -> dict[str, Any]:
     """Return what a card keeps of an evaluation: verdicts with their numbers, floors, and how it was measured."""
     entry: dict[str, Any] = {
-        "against": scores["against"],
         "created": scores["created"],
         "setting": scores["effort"],
         "volumes_per_set": scores["volumes_per_set"],
         "features": scores["extractor"]["version"],
-        "floors": scores["floors"]["mean"],
+        "sampling": {k: v for k, v in scores["candidate"].items() if k in ("sampler", "steps", "seed", "device")},
+        "floors": {"mean": scores["floors"]["mean"], "sd": scores["floors"]["sd"]},
     }
     if "candidate" in scores["rows"]:
-        entry["generation"] = _judged(scores["rows"]["candidate"])
+        row = scores["rows"]["candidate"]
+        entry["generation"] = _judged(row)
+        entry["relative_to_reference"] = row["relative_to_reference"]
     if "reconstruction" in scores:
         entry["reconstruction"] = _judged(scores["reconstruction"])
     if "memorization" in scores:
@@ -33,7 +34,7 @@ def card_entry(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def attach(path: Path, scores: dict[str, Any]) -> None:
-    """Put `card_entry` under ``evaluation`` of the card's scorecard, replacing an earlier one.
+    """Put `card_entry` under ``evaluation`` of the card's scorecard, by what it was against; replaces an earlier one.
 
     Only the header is written anew; the bytes of the weights are copied, whatever their type. Atomic: the file is the
     old one or the new one at any moment.
@@ -52,17 +53,17 @@ def attach(path: Path, scores: dict[str, Any]) -> None:
         (length,) = struct.unpack("<Q", source.read(8))
         table = json.loads(source.read(length))
         content = json.loads(table["__metadata__"][METADATA_KEY])
-        content["card"]["scorecard"] = {
-            **content["card"].get("scorecard", {}),
-            "evaluation": _plain(card_entry(scores)),
-        }
+        scorecard = content["card"].get("scorecard", {})
+        earlier = scorecard.get("evaluation", {})
+        entries = {**earlier, scores["against"]: _plain(card_entry(scores))}
+        content["card"]["scorecard"] = {**scorecard, "evaluation": entries}
         table["__metadata__"][METADATA_KEY] = json.dumps(content, allow_nan=False)
         text = json.dumps(table, allow_nan=False).encode("utf-8")
         text += b" " * (-len(text) % 8)  # weights stay aligned
-        with atomic_path(path, True) as temporary, temporary.open("wb") as target:
-            target.write(struct.pack("<Q", len(text)) + text)
-            shutil.copyfileobj(source, target)
-    read_header(path)  # what was written is read again before anything is called done
+        weights = source.read()
+    with atomic_path(path, True) as temporary:
+        temporary.write_bytes(struct.pack("<Q", len(text)) + text + weights)
+        read_header(temporary)  # what was written is read again before it takes the place of the old file
 
 
 def _judged(part: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.metrics.feature_copies import feature_copies
 from napari_vqldm.metrics.features import FeatureExtractor
 from napari_vqldm.metrics.memorization import NearestPatches, nearest_patches
-from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, windows_of
+from napari_vqldm.report.folders import windows_of
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array
 from napari_vqldm.simulate import Simulator
 
 MOST_PAIRS = 3
+LEAST_FOR_FEATURES = 256  # training volumes: distances are in their standard deviations, of 64 features
 
 
 @dataclass(frozen=True)
@@ -56,36 +60,43 @@ def search_copies(
 
     ``samples`` of the model and ``held_out`` simulated volumes that it never saw are noise-free and of the same
     conditions: only volumes that agree in organisation and density say what a resemblance is worth. ``count`` training
-    volumes are searched, from the first; fewer than all may miss the copied one, so the number is in the result.
+    volumes are searched, from the first; fewer than all may miss the copied one, so the number is in the result. They
+    are kept in a temporary file, half precision, 1 MiB each.
     """
-    bank: list[Array] = []
-    for volume in training_volumes(model, count):
-        bank.append(volume)
-        yield None
-    found = nearest_patches([*samples, *held_out], bank)
-    generated = NearestPatches(found.correlation[: len(samples)], found.training_index[: len(samples)])
-    unseen = NearestPatches(found.correlation[len(samples) :], found.training_index[len(samples) :])
-    copies = feature_copies(
-        extractor.oriented(samples, VOXEL_SIZE_UM),
-        extractor(bank, VOXEL_SIZE_UM),
-        extractor.oriented(held_out, VOXEL_SIZE_UM),
-    )
-    scores = {
-        "training_volumes_searched": count,
-        "training_volumes": model.header.training.num_volumes,
-        "samples": len(samples),
-        "patch_correlation": _mean(generated.per_volume),
-        "patch_correlation_held_out": _mean(unseen.per_volume),
-        "excess": _mean(generated.per_volume) - _mean(unseen.per_volume),
-        "highest": _highest(generated.correlation),
-        "highest_held_out": _highest(unseen.correlation),
-        "feature_distance_ratio": _mean(copies.ratio),
-        "feature_near_share": copies.near_share,
-    }
-    yield Copies(scores, _pairs(samples, bank, generated))
+    with tempfile.TemporaryDirectory(prefix="copies-") as folder:
+        shape = (count, *samples[0].shape)
+        bank = np.lib.format.open_memmap(Path(folder) / "bank.npy", mode="w+", dtype=np.float16, shape=shape)
+        features = []
+        for index, volume in enumerate(training_volumes(model, count)):
+            bank[index] = volume
+            features.append(extractor([volume], VOXEL_SIZE_UM)[0])
+            yield None
+        found = nearest_patches([*samples, *held_out], (np.asarray(v, np.float32) for v in bank))
+        generated = NearestPatches(found.correlation[: len(samples)], found.training_index[: len(samples)])
+        unseen = NearestPatches(found.correlation[len(samples) :], found.training_index[len(samples) :])
+        scores = {
+            "training_volumes_searched": count,
+            "training_volumes": model.header.training.num_volumes,
+            "samples": len(samples),
+            "patch_correlation": _mean(generated.per_volume),
+            "patch_correlation_held_out": _mean(unseen.per_volume),
+            "excess": _mean(generated.per_volume) - _mean(unseen.per_volume),
+            "highest": _highest(generated.correlation),
+            "highest_held_out": _highest(unseen.correlation),
+        }
+        if count >= LEAST_FOR_FEATURES:
+            copies = feature_copies(
+                extractor.oriented(samples, VOXEL_SIZE_UM),
+                np.stack(features),
+                extractor.oriented(held_out, VOXEL_SIZE_UM),
+            )
+            scores["feature_distance_ratio"] = _mean(copies.ratio)
+        pairs = _pairs(samples, bank, generated)
+        del bank
+    yield Copies(scores, pairs)
 
 
-def _pairs(samples: Sequence[Array], bank: Sequence[Array], found: NearestPatches) -> tuple[CopyPair, ...]:
+def _pairs(samples: Sequence[Array], bank: npt.NDArray[np.float16], found: NearestPatches) -> tuple[CopyPair, ...]:
     best = np.where(np.isfinite(found.correlation), found.correlation, -1.0)
     patch = best.argmax(axis=1)
     order = np.argsort(-best.max(axis=1))[:MOST_PAIRS]
@@ -93,7 +104,11 @@ def _pairs(samples: Sequence[Array], bank: Sequence[Array], found: NearestPatche
     for index in order.tolist():
         training = int(found.training_index[index, patch[index]])
         if training >= 0:
-            pairs.append(CopyPair(samples[index], bank[training], index, training, float(best[index].max())))
+            pairs.append(
+                CopyPair(
+                    samples[index], np.array(bank[training], np.float32), index, training, float(best[index].max())
+                )
+            )
     return tuple(pairs)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,20 @@ from typing import Any
 from napari_vqldm import __version__
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.metrics.features import FeatureExtractor, load_extractor
+from napari_vqldm.metrics.feature_unit import load_unit
+from napari_vqldm.metrics.features import FeatureExtractor, available_versions, load_extractor
 from napari_vqldm.metrics.tracer_bias import tracer_bias
 from napari_vqldm.metrics.uncertainty import Spread
 from napari_vqldm.report import fidelity
 from napari_vqldm.report.copies import Copies, search_copies
+from napari_vqldm.report.folders import folder_windows
 from napari_vqldm.report.profile import Profile, profile
 from napari_vqldm.report.rows import degraded, denser, other_split, real_references
+from napari_vqldm.report.samples import askable, check_window, model_samples
 from napari_vqldm.report.scores import LEAST_VOLUMES, score_rows
-from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, VolumeSet, as_set, askable, folder_windows, model_samples
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, VolumeSet, as_set
 from napari_vqldm.report.standards import RECONSTRUCTION
+from napari_vqldm.simulate import Simulator
 from napari_vqldm.simulate.mt_sim import Split, mt_sim_split, mt_sim_volumes, record
 from napari_vqldm.volume import Float3
 
@@ -96,13 +100,13 @@ def evaluate_steps(
     against : Split or Path
         A split of MT-Sim v1, or a folder of real stacks.
     effort : Effort
-        ``QUICK`` takes minutes on a CPU, ``FULL`` an hour and more.
+        ``QUICK`` takes minutes on a CPU, ``FULL`` hours.
     extractor : FeatureExtractor, optional
         The current release by default.
     sampling_steps : int, optional
         Of the model's sampler; the checkpoint's by default.
     voxel_size_um : tuple of float, optional
-        Of all files, where they do not say it.
+        Of files that do not state it.
 
     Yields
     ------
@@ -144,6 +148,7 @@ class _Run:
         self.extractor, self.sampling_steps, self.voxel_size_um = extractor, sampling_steps, voxel_size_um
         self.split = against if isinstance(against, Split) else mt_sim_split("standard", "test")
         self.is_simulated = isinstance(against, Split)
+        self.size = effort.count
         self.index, self.total = 0, effort.count * (9 if isinstance(candidate, Model) else 8)
         self.notes: list[str] = []
         self.rows: dict[str, VolumeSet] = {}
@@ -161,14 +166,18 @@ class _Run:
 
     def steps(self) -> Iterator[EvaluationStep]:
         """Do all of it."""
+        self.check()
+        self.read_candidate()
         yield from self.make_references()
-        yield from self.make_candidate()
+        yield from self.sample_candidate()
         self.make_other_rows()
         yield from self.measure()
         self.scores |= score_rows(self.measured, self.real_name)
         if isinstance(self.candidate, Model):
             if self.is_simulated and self.candidate.config.target == "clean":
                 yield from self.reconstruct(self.candidate)
+            elif self.is_simulated:
+                self.notes.append("The model learned noisy stacks: its reconstructions have no noise-free truth here.")
             if "candidate" in self.rows and self.candidate.config.simulation is not None:
                 yield from self.search_copies(self.candidate)
             self.scores["card_memorization"] = dict(self.candidate.header.card.memorization)
@@ -177,74 +186,104 @@ class _Run:
         found = Evaluation(self.scores, sets, self.measured, self.copies, self.spread, self.shown)
         yield EvaluationStep(self.index, self.index + 1, "done", found)
 
+    def check(self) -> None:
+        """Refuse what would fail after minutes."""
+        if self.is_simulated:
+            available = min(mt_sim_split(self.split.tier, name).count for name in ("test", "val", "extractor"))
+            if self.size > available:
+                raise ConfigError(f"--count {self.size}: expected at most {available}, the volumes of a split")
+        if isinstance(self.candidate, Model):
+            check_window(self.candidate)
+            if self.candidate.denoiser is None and not self.is_simulated:
+                raise ConfigError(
+                    f"model {self.candidate.name} has no denoiser, so it generates nothing: evaluate it against a tier "
+                    "of MT-Sim v1"
+                )
+        if self.extractor.version in available_versions():
+            load_unit(self.extractor.version)
+
     @property
     def real_name(self) -> str:
         """Name of the row that is another draw of the reference."""
         return "another seed of the simulator" if self.is_simulated else "real against real"
 
+    def read_candidate(self) -> None:
+        """Read a folder first: it says how many volumes can be compared."""
+        if isinstance(self.candidate, Model):
+            return
+        if isinstance(self.against, Path) and self.candidate.resolve() == self.against.resolve():
+            raise ConfigError(f"{self.candidate}: expected another folder than that of --against: it would be compared "
+                              "with itself")  # fmt: skip
+        found = folder_windows(self.candidate, self.size, self.voxel_size_um)
+        if len(found.windows) < LEAST_VOLUMES:
+            raise ConfigError(
+                f"{self.candidate}: expected at least {LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um to compare, got "
+                f"{len(found.windows)}: add volumes"
+            )
+        self.size = len(found.windows)
+        windows, notes = found.windows, list(found.notes)
+        if found.noise_free:
+            windows = list(record(windows, other_split(self.split)))
+            notes.append("They are noise-free, by their own record, and were recorded by the tier's camera.")
+        self.rows["candidate"] = VolumeSet(str(self.candidate), windows, "files", notes=tuple(notes))
+        self.notes += [f"Candidate: {note}" for note in notes]
+
     def make_references(self) -> Iterator[EvaluationStep]:
-        """Make the reference, another draw of it, and the simulator's volumes."""
-        count = self.effort.count
+        """Make the reference, another draw of it, and the simulator's volumes; all sets get one size."""
         if not isinstance(self.against, Split):
-            self.reference, self.second = real_references(self.against, count, self.voxel_size_um)
-            count = len(self.reference.volumes)
+            self.reference, self.second = real_references(self.against, self.size, self.voxel_size_um)
+            self.size = len(self.reference.volumes)
+            self.notes += [f"Reference: {note}" for note in self.reference.notes]
         drawn = []
-        for volume in mt_sim_volumes(self.split, range(count)):
+        for volume in mt_sim_volumes(self.split, range(self.size)):
             drawn.append(volume)
             yield self.done("simulating")
         self.simulator = as_set(f"MT-Sim v1, {self.split.tier} tier, {self.split.name} split", drawn)
         if self.is_simulated:
             other = mt_sim_split(self.split.tier, "val" if self.split.name != "val" else "test")
             more = []
-            for volume in mt_sim_volumes(other, range(count)):
+            for volume in mt_sim_volumes(other, range(self.size)):
                 more.append(volume)
                 yield self.done("simulating another seed")
             self.reference, self.second = self.simulator, as_set(f"{other.name} split", more)
-        self.notes += self.reference.notes
 
-    def make_candidate(self) -> Iterator[EvaluationStep]:
-        """Sample the model, or read the folder."""
-        size = len(self.reference.volumes)
+    def sample_candidate(self) -> Iterator[EvaluationStep]:
+        """Sample the model with conditions of volumes that are in no other set, and record with the tier's camera."""
         if not isinstance(self.candidate, Model):
-            windows, notes = folder_windows(self.candidate, size, self.voxel_size_um)
-            if len(windows) < LEAST_VOLUMES:
-                raise ConfigError(
-                    f"{self.candidate}: expected at least {LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um to compare, "
-                    f"got {len(windows)}: add volumes"
-                )
-            self.rows["candidate"] = VolumeSet(str(self.candidate), windows, "files", notes=notes)
-            self.notes += [f"Candidate: {note}" for note in notes]
+            name = "candidate"
+            self.rows[name] = replace(self.rows[name], volumes=self.rows[name].volumes[: self.size])
             return
         if self.candidate.denoiser is None:
-            if not self.is_simulated:
-                raise ConfigError(
-                    f"model {self.candidate.name} has no denoiser, so it generates nothing: evaluate it against a tier "
-                    "of MT-Sim v1"
-                )
+            self.notes.append("The model has no denoiser, so it generates nothing.")
             return
+        source = other_split(self.split)
+        simulator = Simulator(source.simulation)
         asked, moved = [], 0
-        for truth in self.simulator.simulated[:size]:
-            conditions, was_moved = askable(self.candidate, truth.parameters.condition_values())
+        for index in range(self.size):
+            wanted = simulator.draw_parameters(source.seed, index).condition_values()
+            conditions, was_moved = askable(self.candidate, wanted)
             asked.append(conditions)
             moved += was_moved
         clean: list[Array] = []
         for volume in model_samples(self.candidate, SAMPLE_SEED, asked, self.sampling_steps):
             clean.append(volume)
             yield self.done(f"sampling {self.candidate.name}")
-        recorded = list(record(clean, other_split(self.split)))
+        recorded = list(record(clean, source))
         self.rows["candidate"] = VolumeSet(self.candidate.name, recorded, "simulated", clean)
         self.notes.append(
-            f"{len(clean)} samples with the conditions of the simulated volumes, recorded by the tier's camera."
+            f"{len(clean)} samples with the conditions of volumes of the {source.name} split, not of the reference, "
+            "recorded by the tier's camera."
         )
         if moved:
             self.notes.append(f"{moved} of them were asked for the nearest conditions that the model was trained for.")
+        if not self.is_simulated:
+            self.notes.append("The stacks have another camera: spectra, intensities and features see that first.")
 
     def make_other_rows(self) -> None:
         """Add what stands beside the candidate."""
-        size = len(self.reference.volumes)
         self.rows[self.real_name] = self.second
         if self.is_simulated:
-            self.rows["simulator, 25 % more filament"] = denser(self.split, size)
+            self.rows["simulator, 25 % more filament"] = denser(self.split, self.size)
         else:
             self.rows["the simulator itself"] = self.simulator
         self.rows |= degraded(self.reference, self.split if self.is_simulated else None)
@@ -270,16 +309,26 @@ class _Run:
         yield self.done("uncertainty")
 
     def search_copies(self, model: Model) -> Iterator[EvaluationStep]:
-        """Search the training volumes for the samples."""
+        """Search the training volumes for the samples, and for unseen volumes of the very conditions."""
         known = model.header.training.num_volumes
         wanted = self.effort.bank or known or QUICK_BANK
         samples = self.rows["candidate"].clean[: self.effort.queries]
-        held_out = self.simulator.clean[: len(samples)]
+        twins = mt_sim_volumes(other_split(self.split), range(len(samples)))
+        held_out = [volume.clean for volume in twins]
+        yield self.done("simulating unseen volumes")
         for found in search_copies(model, samples, held_out, min(wanted, known or wanted), self.extractor):
             yield self.done("searching for copies")
             self.copies = found
         if self.copies is not None:
             self.scores["memorization"] = self.copies.scores
+
+    def sampling(self) -> dict[str, Any]:
+        """Say how samples were drawn."""
+        if not isinstance(self.candidate, Model) or self.candidate.denoiser is None:
+            return {}
+        diffusion = self.candidate.config.diffusion
+        steps = self.sampling_steps or diffusion.steps
+        return {"sampler": diffusion.sampler, "steps": steps, "seed": SAMPLE_SEED, "device": str(self.candidate.device)}
 
     def about(self) -> dict[str, Any]:
         """Say what was compared with what, and by which frozen tools."""
@@ -288,11 +337,11 @@ class _Run:
             "format": 1,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "package": __version__,
-            "candidate": _describe(self.candidate),
+            "candidate": _describe(self.candidate) | self.sampling(),
             "against": f"MT-Sim v1, {split.tier} tier, {split.name} split" if self.is_simulated else str(self.against),
             "track": "simulated" if self.is_simulated else "real stacks",
             "effort": self.effort.name,
-            "volumes_per_set": len(self.reference.volumes),
+            "volumes_per_set": self.size,
             "extractor": {"version": self.extractor.version, "sha256": self.extractor.sha256},
             "tracer_bias": tracer_bias().lines(),
             "notes": self.notes,

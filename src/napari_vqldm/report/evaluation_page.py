@@ -39,6 +39,7 @@ DISTANCES = (
     ("coverage", "coverage"),
     ("recall", "recall"),
     ("precision", "precision"),
+    ("density", "density"),
     ("spectrum_lateral_db", "lateral spectrum, dB"),
     ("spectrum_axial_db", "axial spectrum, dB"),
     ("intensity_w1", "intensity W1 / sd"),
@@ -67,7 +68,7 @@ def evaluation_page(found: Evaluation) -> Page:
     )
     notes = [
         *s["notes"],
-        "A floor is what two sets of this size from one distribution score: nothing real scores less.",
+        "A floor is what two sets of this size from one distribution score: mean and standard deviation over splits.",
         "Features, tracer and limits are frozen: the tracer's bias, printed with the filaments, is in every row alike.",
         "Simulated volumes and real stacks are separate tracks: no number of one is evidence for the other.",
     ]
@@ -121,8 +122,10 @@ def _scorecard(found: Evaluation) -> Section:
         ),
     )
     text = (
-        "Each number of the candidate beside what a second draw of the reference scores, and beside sets that are "
-        "wrong on purpose. A number on which a wrong set looks good says nothing alone: read them together."
+        "How clearly each set is told from another draw of the reference, in standard deviations of such draws: about "
+        "0 is as good as real. Beside the candidate stand another real draw and sets that are wrong on purpose; a "
+        "number on which a wrong set looks good says nothing alone. More volumes tell smaller differences: compare "
+        "these numbers within one page only."
     )
     return Section("Scorecard", text, table=table)
 
@@ -155,11 +158,15 @@ def _sheet(volumes: Sequence[Array]) -> Gray:
 def _numbers(found: Evaluation) -> Section:
     s = found.scores
     names = list(s["rows"])
-    floor = s["floors"]["mean"] | s["floors"]["neighbours"]
+    floor, spread = s["floors"]["mean"], s["floors"]["sd"]
     table = Table(
         ("", "floor", *names),
         tuple(
-            (title, _num(floor.get(key)), *(_num(s["rows"][row]["distances"][key]) for row in names))
+            (
+                title,
+                f"{_num(floor[key])} ± {_num(spread[key])}",
+                *(_num(s["rows"][row]["distances"][key]) for row in names),
+            )
             for key, title in DISTANCES
         ),
     )

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.metrics.degradations import blur, noise_only, phase_scramble
+from napari_vqldm.report.folders import folder_windows
 from napari_vqldm.report.scores import LEAST_VOLUMES
-from napari_vqldm.report.sets import VOXEL_SIZE_UM, VolumeSet, as_set, folder_windows
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, VolumeSet, as_set
 from napari_vqldm.simulate.mt_sim import Split, mt_sim_split, mt_sim_volumes, record
 from napari_vqldm.volume import Float3
 
@@ -26,18 +27,35 @@ def other_split(split: Split) -> Split:
 
 
 def real_references(folder: Path, count: int, voxel_size_um: Float3 | None) -> tuple[VolumeSet, VolumeSet]:
-    """Read real windows and deal them out to two sets."""
-    windows, notes = folder_windows(folder, 2 * count, voxel_size_um)
-    if len(windows) < 2 * LEAST_VOLUMES:
+    """Read real windows and deal them out to two sets of one size, whole files where there are at least four.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few windows.
+    """
+    found = folder_windows(folder, 2 * count, voxel_size_um)
+    numbers = sorted(set(found.files))
+    halves: tuple[list[Array], list[Array]] = ([], [])
+    if len(numbers) >= 4:
+        note = "Real against real compares files with other files."
+        for window, file in zip(found.windows, found.files, strict=True):
+            halves[numbers.index(file) % 2].append(window)
+    else:
+        note = "Real against real compares windows of the same few files, which is flattering: add stacks."
+        turn = dict.fromkeys(numbers, 0)
+        for window, file in zip(found.windows, found.files, strict=True):
+            halves[turn[file]].append(window)
+            turn[file] = 1 - turn[file]
+    size = min(map(len, halves))
+    if size < LEAST_VOLUMES:
         raise ConfigError(
             f"{folder}: expected at least {2 * LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um, to compare one half "
-            f"with the other, got {len(windows)}: add stacks"
+            f"with the other, got {len(found.windows)}: add stacks"
         )
-    half = len(windows) // 2
-    extra = "Both halves hold windows of the same stacks where there are few: real against real is then flattering."
     return (
-        VolumeSet(str(folder), windows[0 : 2 * half : 2], "files", notes=(*notes, extra)),
-        VolumeSet("the other half", windows[1 : 2 * half : 2], "files"),
+        VolumeSet(str(folder), halves[0][:size], "files", notes=(*found.notes, note)),
+        VolumeSet("the other half", halves[1][:size], "files"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,28 +22,34 @@ from napari_vqldm.report.profile import EDGES, Profile, mean_spectrum
 from napari_vqldm.report.standards import GENERATION
 
 Scores = dict[str, Any]
-SPLITS = 20  # random halves of the pooled reference volumes from which the floors come
+SPLITS = 40  # random halves of the pooled reference volumes from which the floors come
 LEAST_VOLUMES = NEAREST + 1
 
-# Distances of sets: their floor is what equal sets score. The others are compared with the reference as ratios.
+# Distances of sets: their floor is what equal sets score. Shares: the more the better. Measures: compared as ratios.
 DISTANCES = ("frechet", "kid", "spectrum_lateral_db", "spectrum_axial_db", "intensity_w1", "morphology_frechet")
+SHARES = ("precision", "recall", "density", "coverage", "vendi_ratio")
+MEASURES = ("length_density", "median_length", "curvature")
+# Splits of few volumes can agree by chance: their spread is taken as at least this.
+LEAST_SD = {"coverage": 0.03, "vendi_ratio": 0.03, "length_density": 0.02, "median_length": 0.02, "curvature": 0.02}
+RELATIVE_SD = 0.05  # of the mean, for all others
 
 
 @dataclass(frozen=True)
 class Floors:
-    """What sets of one size from one distribution score against each other.
+    """What two sets of one size from one distribution score against each other, over random splits of a pool.
 
     Attributes
     ----------
     mean, sd : dict
-        Of every distance in ``DISTANCES`` over random splits.
-    coverage, recall, precision, density : float
-        Means over the same splits.
+        Of every name in ``DISTANCES``, ``SHARES`` and ``MEASURES``; NaN where none could be computed. Of the measures
+        it is the logarithm of their ratio, with mean 0.
+    size : int
+        Volumes a set.
     """
 
     mean: dict[str, float]
     sd: dict[str, float]
-    neighbours: dict[str, float]
+    size: int
 
 
 def distances(chosen: Sequence[Profile], reference: Sequence[Profile]) -> Scores:
@@ -100,6 +107,8 @@ def intensity_w1(chosen: Sequence[Profile], reference: Sequence[Profile]) -> flo
 def floors(pool: Sequence[Profile], size: int, seed: int = 0) -> Floors:
     """Score random disjoint subsets of ``size`` volumes of the pool against each other.
 
+    Splits of one pool: with a pool of two sets this is the null distribution of a permutation test.
+
     Raises
     ------
     ShapeError
@@ -110,19 +119,38 @@ def floors(pool: Sequence[Profile], size: int, seed: int = 0) -> Floors:
             f"expected at least {max(2 * size, 2 * LEAST_VOLUMES)} volumes for the floors, got {len(pool)}"
         )
     rng = np.random.default_rng(seed)
-    rows = []
+    rows: list[dict[str, float]] = []
     for _ in range(SPLITS):
         order = rng.permutation(len(pool))
-        rows.append(distances([pool[i] for i in order[:size]], [pool[i] for i in order[size : 2 * size]]))
-    table = {name: np.array([row[name] for row in rows], np.float64) for name in DISTANCES}
-    # Few volumes, or volumes without filaments, have no distance of morphologies: then there is no floor either.
-    table = {name: values[np.isfinite(values)] for name, values in table.items()}
-    shares = ("precision", "recall", "density", "coverage", "vendi_ratio")
-    return Floors(
-        {name: float(np.mean(values)) if len(values) else float("nan") for name, values in table.items()},
-        {name: float(np.std(values, ddof=1)) if len(values) > 1 else float("nan") for name, values in table.items()},
-        {name: float(np.mean([row[name] for row in rows])) for name in shares},
-    )
+        a, b = [pool[i] for i in order[:size]], [pool[i] for i in order[size : 2 * size]]
+        found = distances(a, b)
+        rows.append({name: found[name] for name in (*DISTANCES, *SHARES)} | log_ratios(measures(a), measures(b)))
+    mean, sd = {}, {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows], np.float64)
+        values = values[np.isfinite(values)]
+        mean[name] = float(np.mean(values)) if len(values) else float("nan")
+        sd[name] = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        if name in MEASURES:  # both orders of a split are equally likely
+            mean[name], sd[name] = 0.0, float(np.sqrt(np.mean(values**2))) if len(values) else float("nan")
+    return Floors(mean, sd, size)
+
+
+def measures(chosen: Sequence[Profile]) -> dict[str, float]:
+    """Return the measurements of a set that are judged; NaN where there is none."""
+    lengths = np.concatenate([p.lengths_um for p in chosen])
+    curvature = _values(chosen, "mean_curvature_per_um")
+    curvature = curvature[np.isfinite(curvature)]
+    return {
+        "length_density": float(np.mean(_values(chosen, "length_density_um_per_um3"))),
+        "median_length": median_length_um(lengths) or float("nan"),
+        "curvature": float(np.mean(curvature)) if curvature.size else float("nan"),
+    }
+
+
+def log_ratios(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    """Logarithm of the ratio of every measurement; NaN where one is not above 0."""
+    return {n: float(np.log(a[n] / b[n])) if a[n] > 0 and b[n] > 0 else float("nan") for n in MEASURES}
 
 
 def set_numbers(chosen: Sequence[Profile]) -> Scores:
@@ -167,34 +195,30 @@ def _interval(values: npt.NDArray[np.float64], statistic: Any = None) -> Scores:
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
-def scorecard(scores: Scores, numbers: Scores, reference_numbers: Scores, floor: Floors) -> dict[str, float | None]:
-    """Return the numbers that `report.standards.GENERATION` judges."""
+def scorecard(
+    scores: Scores, own: dict[str, float], reference: dict[str, float], floor: Floors
+) -> dict[str, float | None]:
+    """Return what `report.standards.GENERATION` judges: how clearly a set is told from a draw of the reference.
 
-    def over(name: str) -> float | None:
-        if not floor.mean[name] > 0:  # NaN too
-            return None
-        ratio = float(scores[name] / floor.mean[name])
-        return ratio if ratio == ratio else float("inf")  # a set in which nothing can be measured is as far as can be
-
-    def error(name: str) -> float | None:
-        value, wanted = numbers[name]["value"], reference_numbers[name]["value"]
-        if wanted is None or not wanted:
-            return None
-        return abs(float(value or 0.0) / float(wanted) - 1.0)
-
-    return {
-        "frechet_floors": over("frechet"),
-        "kid_sds": float(scores["kid"] / max(floor.sd["kid"], 1e-12)),
-        "coverage_ratio": scores["coverage"] / max(floor.neighbours["coverage"], 1e-9),
-        "spectrum_lateral_floors": over("spectrum_lateral_db"),
-        "spectrum_axial_floors": over("spectrum_axial_db"),
-        "intensity_w1_floors": over("intensity_w1"),
-        "length_density_error": error("length_density_um_per_um3"),
-        "median_length_error": error("median_length_um"),
-        "curvature_error": error("mean_curvature_per_um"),
-        "morphology_floors": over("morphology_frechet"),
-        "vendi_ratio": scores["vendi_ratio"] / max(floor.neighbours["vendi_ratio"], 1e-9),
-    }
+    Each number is in standard deviations of what such draws score: 0 is what another draw scores on average. None:
+    too few volumes to say. `measures` are compared by the logarithm of their ratio, without its sign; a set in which
+    nothing could be measured is infinitely far where the reference has a measurement.
+    """
+    card: dict[str, float | None] = {}
+    for name in (*DISTANCES, *SHARES, *MEASURES):
+        sd = floor.sd[name]
+        if math.isnan(sd):
+            card[f"{name}_sds"] = None
+        elif name in MEASURES:
+            ratio = log_ratios(own, reference)[name]
+            far = abs(ratio) / max(sd, LEAST_SD[name])
+            card[f"{name}_sds"] = far if far == far else float("inf")
+        else:
+            sign = -1.0 if name in SHARES else 1.0
+            value = float(scores[name])
+            least = LEAST_SD.get(name, RELATIVE_SD * abs(floor.mean[name]))
+            card[f"{name}_sds"] = sign * (value - floor.mean[name]) / max(sd, least) if value == value else None
+    return {name: card[name] for name in GENERATION}
 
 
 def score_rows(measured: dict[str, list[Profile]], real_name: str) -> Scores:
@@ -202,20 +226,23 @@ def score_rows(measured: dict[str, list[Profile]], real_name: str) -> Scores:
     reference = measured["reference"]
     size = min(len(reference), len(measured[real_name]))
     floor = floors([*reference[:size], *measured[real_name][:size]], size)
-    numbers = {name: set_numbers(rows) for name, rows in measured.items()}
+    known = measures(reference)
     result: Scores = {
-        "floors": {"mean": floor.mean, "sd": floor.sd, "neighbours": floor.neighbours},
-        "reference": {"numbers": numbers["reference"]},
+        "floors": {"mean": floor.mean, "sd": floor.sd, "size": floor.size},
+        "reference": {"numbers": set_numbers(reference)},
         "rows": {},
     }
     for name, rows in measured.items():
         if name == "reference":
             continue
-        found = distances(rows, reference)
-        card = scorecard(found, numbers[name], numbers["reference"], floor)
+        found, own = distances(rows, reference), measures(rows)
+        card = scorecard(found, own, known, floor)
         result["rows"][name] = {
             "distances": found,
-            "numbers": numbers[name],
+            "numbers": set_numbers(rows),
+            "relative_to_reference": {
+                n: own[n] / known[n] - 1.0 if own[n] == own[n] and known[n] > 0 else None for n in MEASURES
+            },
             "scorecard": card,
             "verdicts": {n: GENERATION[n].judge(v) for n, v in card.items()},
         }

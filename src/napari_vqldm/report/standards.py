@@ -1,7 +1,8 @@
 """What is excellent, acceptable and poor: limits that were fixed before the models were scored.
 
-Each limit is on a ratio to what another draw of the reference scores, or on a relative error, so that it does not
-depend on how many volumes were compared.
+Generated sets are judged by how clearly they are told from another draw of the reference, in standard deviations of
+such draws. More volumes tell smaller differences: verdicts of different settings cannot be compared, the distances and
+relative differences beside them can. Reconstructions are judged by absolute numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["excellent", "acceptable", "between", "poor", "unknown"]
+Verdict = Literal["excellent", "acceptable", "between", "poor", "too near", "unknown"]
+
+TOO_NEAR_SDS = -4.0  # no other draw of the reference comes that near: too uniform a set, or copies of it
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Standard:
         """Say what a value is worth."""
         if value is None or value != value:  # NaN
             return "unknown"
+        if self.unit == "sd" and value < TOO_NEAR_SDS:
+            return "too near"
         sign = 1.0 if self.lower_is_better else -1.0
         if sign * value <= sign * self.excellent:
             return "excellent"
@@ -40,44 +45,24 @@ class Standard:
         return "poor" if sign * value > sign * self.poor else "between"
 
 
+def _told_apart(title: str, meaning: str) -> Standard:
+    """How clearly a set is told from another draw of the reference, in standard deviations of such draws."""
+    return Standard(title, "sd", 2.0, 5.0, 15.0, meaning)
+
+
 GENERATION: dict[str, Standard] = {
-    "frechet_floors": Standard(
-        "Frechet distance / floor", "floors", 1.5, 4.0, 10.0,
-        "Distance of the whole look, by 64 learned features; 1 is what another set of simulated volumes scores.",
-    ),
-    "kid_sds": Standard(
-        "kernel distance / spread of real", "sd", 1.0, 3.0, 10.0,
-        "The same by another distance that few volumes do not bias, over its spread among simulated sets.",
-    ),
-    "coverage_ratio": Standard(
-        "coverage / real", "", 0.95, 0.80, 0.60,
-        "Share of the reference's variety that is found in the set; low when kinds of scenes are missing.",
-    ),
-    "spectrum_lateral_floors": Standard(
-        "lateral spectrum / floor", "floors", 1.5, 3.0, 8.0,
-        "Sharpness and noise across the plane: blur and too much noise both raise it.",
-    ),
-    "spectrum_axial_floors": Standard(
-        "axial spectrum / floor", "floors", 1.5, 3.0, 8.0, "The same along z."
-    ),
-    "intensity_w1_floors": Standard(
-        "intensity W1 / floor", "floors", 1.5, 3.0, 8.0, "Brightness of background, filaments and crossings."
-    ),
-    "length_density_error": Standard(
-        "length density, relative error", "", 0.05, 0.10, 0.25, "How much filament there is."
-    ),
-    "median_length_error": Standard(
-        "median connected length, relative error", "", 0.05, 0.15, 0.30, "How far filaments go on without a gap."
-    ),
-    "curvature_error": Standard("mean curvature, relative error", "", 0.05, 0.15, 0.30, "How much filaments bend."),
-    "morphology_floors": Standard(
-        "Frechet distance of morphology / floor", "floors", 1.5, 3.0, 10.0,
-        "Eight filament measurements together, per volume.",
-    ),
-    "vendi_ratio": Standard(
-        "variety (Vendi) / real", "", 0.95, 0.85, 0.70, "Effective number of different volumes; low when they repeat."
-    ),
-}  # fmt: skip
+    "frechet_sds": _told_apart("Frechet distance", "the whole look, by 64 learned features"),
+    "kid_sds": _told_apart("kernel distance", "the same by another distance"),
+    "coverage_sds": _told_apart("coverage", "share of the reference's variety that is found in the set"),
+    "vendi_ratio_sds": _told_apart("variety (Vendi)", "effective number of different volumes"),
+    "spectrum_lateral_db_sds": _told_apart("lateral spectrum", "sharpness and noise across the plane"),
+    "spectrum_axial_db_sds": _told_apart("axial spectrum", "the same along z"),
+    "intensity_w1_sds": _told_apart("intensity W1", "brightness of background, filaments and crossings"),
+    "length_density_sds": _told_apart("length density", "how much filament there is"),
+    "median_length_sds": _told_apart("median connected length", "how far filaments go on without a gap"),
+    "curvature_sds": _told_apart("mean curvature", "how much filaments bend"),
+    "morphology_frechet_sds": _told_apart("morphology", "eight filament measurements together, per volume"),
+}
 
 RECONSTRUCTION: dict[str, Standard] = {
     "psnr_clean_above_gaussian_db": Standard(

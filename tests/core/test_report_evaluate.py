@@ -1,0 +1,98 @@
+"""`evaluate` from end to end, on a tiny model with random weights and on folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_vqldm.checkpoint import Model, load_checkpoint, save_checkpoint
+from napari_vqldm.cli.console import to_json_text
+from napari_vqldm.config import SimulationConfig
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.files import write_volume
+from napari_vqldm.report.attach import attach
+from napari_vqldm.report.evaluate import Effort, evaluate, evaluate_steps
+from napari_vqldm.report.evaluation_page import evaluation_page
+from napari_vqldm.report.page import render_html
+from napari_vqldm.report.sets import parse_against
+from napari_vqldm.simulate.mt_sim import mt_sim_split, mt_sim_volumes
+from napari_vqldm.volume import Volume
+
+SMALL = Effort("small", 6, 2, 3, 2)
+
+
+@pytest.fixture
+def wide_model(tmp_path: Path, build: Callable[..., Any]) -> Model:
+    """The tiny model with the benchmark's window; it was "trained" on three volumes."""
+    config, space, denoiser = build("ldm")
+    simulation = SimulationConfig(shape=(32, 128, 128))
+    config = config.model_copy(update={"window": (32, 128, 128), "simulation": simulation})
+    path = save_checkpoint(tmp_path / "wide.safetensors", config=config, space=space, denoiser=denoiser)
+    return load_checkpoint(path)
+
+
+def volumes_to(folder: Path, count: int, split: str = "train") -> Path:
+    folder.mkdir()
+    for index, volume in enumerate(mt_sim_volumes(mt_sim_split("standard", split), range(count))):
+        write_volume(folder / f"{index}.ome.tif", Volume(volume.recorded, (0.2, 0.1, 0.1)))
+    return folder
+
+
+def test_what_would_fail_after_minutes_is_refused_at_once(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="half of the window in which sets are compared"):
+        next(evaluate_steps(model, parse_against("standard"), SMALL))
+    with pytest.raises(ConfigError, match="expected at most 500"):
+        next(evaluate_steps(tmp_path, parse_against("standard"), Effort("x", 501, 1, 1, 1)))
+    with pytest.raises(ConfigError, match="it would be compared with itself"):
+        next(evaluate_steps(tmp_path, tmp_path, SMALL))
+
+
+@pytest.mark.slow  # measures some fifty volumes of full size
+def test_a_model_is_evaluated_page_and_card_included(wide_model: Model) -> None:
+    steps = list(evaluate_steps(wide_model, parse_against("standard"), SMALL))
+    assert [s.index for s in steps] == list(range(len(steps))) and steps[-1].total == len(steps)
+    found = steps[-1].result
+    assert found is not None and all(s.result is None for s in steps[:-1])
+    scores = json.loads(to_json_text(found.scores))
+    rows = scores["rows"]
+    assert rows["candidate"]["verdicts"]["frechet_sds"] == "poor"  # random weights
+    assert rows["noise only"]["verdicts"]["length_density_sds"] == "poor"
+    for name, value in rows["another seed of the simulator"]["scorecard"].items():
+        assert value is None or abs(value) < 5, name
+    assert set(scores["reconstruction"]["rows"]) == {"model", "noisy", "gaussian", "pooled", "blank", "clean"}
+    assert scores["reconstruction"]["scorecard"]["psnr_clean_above_gaussian_db"] < 0
+    assert scores["memorization"]["training_volumes_searched"] == 3
+    assert scores["candidate"]["steps"] == 3 and scores["volumes_per_set"] == 6
+    page = render_html(evaluation_page(found))
+    for text in ("Scorecard", "Spectra", "Filaments, in micrometres", "Uncertainty", "Copies of training", "<svg"):
+        assert text in page
+    assert ">nan" not in page and ">inf<" not in page.replace("(poor)", "")
+    attach(wide_model.path, found.scores)
+    after = load_checkpoint(wide_model.path)
+    assert after.weights_sha256 == wide_model.weights_sha256
+    assert list(after.header.card.scorecard["evaluation"]) == ["MT-Sim v1, standard tier, test split"]
+
+
+@pytest.mark.slow
+def test_simulated_files_pass_as_simulated_and_blurred_ones_do_not(tmp_path: Path) -> None:
+    folder = volumes_to(tmp_path / "mine", 8)
+    found = evaluate(folder, parse_against("standard"), Effort("small", 16, 1, 1, 1))
+    assert found.scores["volumes_per_set"] == 8  # as many as there are
+    card = found.scores["rows"]["candidate"]["scorecard"]
+    assert all(value is None or abs(value) < 8 for value in card.values()), card
+    assert found.scores["rows"]["blurred copy"]["scorecard"]["coverage_sds"] > 2
+    assert "reconstruction" not in found.scores
+
+
+@pytest.mark.slow
+def test_a_folder_against_real_stacks_is_another_track(tmp_path: Path) -> None:
+    real, mine = volumes_to(tmp_path / "real", 12, "val"), volumes_to(tmp_path / "mine", 6)
+    found = evaluate(mine, real, SMALL)
+    assert found.scores["track"] == "real stacks"
+    assert {"real against real", "the simulator itself"} <= set(found.scores["rows"])
+    assert np.isfinite(found.scores["floors"]["mean"]["frechet"])
