@@ -77,6 +77,15 @@ def test_order_parameters_of_known_scenes(lines: Any, lateral: float, axial: flo
     assert labels["axial_order"] == pytest.approx(axial, abs=1e-9)
 
 
+def test_curvature_is_that_of_the_filaments() -> None:
+    angle = np.linspace(0.0, 2.0, 81)
+    arc = np.stack([np.zeros_like(angle), 4.0 * np.cos(angle), 4.0 * np.sin(angle)], axis=1)  # radius 4 um
+    labels = dict(zip(SCENE_LABELS, scene_labels(scene_of(arc)), strict=True))
+    assert np.exp(labels["log_curvature"]) == pytest.approx(0.25, rel=0.03)
+    straight = dict(zip(SCENE_LABELS, scene_labels(scene_of([[0, 0, 0], [0, 9, 0]])), strict=True))
+    assert np.exp(straight["log_curvature"]) == pytest.approx(0.01)
+
+
 def test_the_bank_holds_the_volumes_of_the_simulator_with_their_labels(bank: FeatureBank) -> None:
     config = small_config()
     simulator = Simulator(SIMULATION)

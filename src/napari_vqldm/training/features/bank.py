@@ -15,11 +15,21 @@ import torch
 
 from napari_vqldm.config_base import ORGANISATIONS
 from napari_vqldm.errors import TrainingError
+from napari_vqldm.metrics.bending import mean_curvature
 from napari_vqldm.simulate import Scene, Simulator
 from napari_vqldm.training.features.config import FeatureTrainConfig
 
 # Labels of the scene, in the order of the columns; the last one is the number of the organisation.
-SCENE_LABELS = ("log_density", "log_persistence_length", "lateral_order", "axial_order", "psf_width", "organisation")
+SCENE_LABELS = (
+    "log_density",
+    "log_persistence_length",
+    "log_curvature",
+    "lateral_order",
+    "axial_order",
+    "psf_width",
+    "organisation",
+)
+LEAST_CURVATURE_PER_UM = 0.01  # straighter filaments look straight in 12.8 um
 VALIDATION_START = 10_000_000  # sample indices from here on are never trained on
 POLL_SECONDS = 0.5
 MOST_PATIENCE = 3.0  # times the planned time, where it was too short for a few batches
@@ -34,7 +44,7 @@ class FeatureBank:
     volumes : ndarray
         Memory-mapped float16 (N, D, H, W), filament units.
     labels : ndarray
-        float32 (N, 6), see `SCENE_LABELS`.
+        float32 (N, 7), see `SCENE_LABELS`.
     validation, train : ndarray
         Rows that are complete, by part.
     """
@@ -64,7 +74,7 @@ def scene_labels(scene: Scene) -> list[float]:
     """
     p = scene.parameters
     pieces = [np.diff(line, axis=0) for line in scene.centre_lines() if len(line) > 1]
-    lateral, axial = 0.0, 0.0
+    lateral, axial, curvature = 0.0, 0.0, 0.0
     if pieces:
         step = np.concatenate(pieces)
         length = np.linalg.norm(step, axis=1)
@@ -72,10 +82,13 @@ def scene_labels(scene: Scene) -> list[float]:
         size = np.abs(flat)
         doubled = flat**2 / np.maximum(size, 1e-12)  # length times exp(2 i angle)
         lateral = float(np.abs(doubled.sum()) / max(size.sum(), 1e-12))
+        curvature = float(np.nan_to_num(mean_curvature(scene.centre_lines())))  # NaN: stubs alone
         axial = float((step[:, 0] ** 2 / np.maximum(length, 1e-12)).sum() / max(length.sum(), 1e-12))
     return [
         float(np.log(p.length_density_um_per_um3)),
         float(np.log(p.persistence_length_um)),
+        # Of the filaments that are there: a persistence length alone says little about the few of a sparse scene.
+        float(np.log(max(curvature, LEAST_CURVATURE_PER_UM))),
         lateral,
         axial,
         p.psf_width_um,
