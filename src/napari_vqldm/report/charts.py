@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 150, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 160, 14, 40
 COLOURS = ("var(--ink)", "#d1495b", "#2e86ab", "#66a182", "#edae49", "#8d6bb8", "#8a8f94")
 
 

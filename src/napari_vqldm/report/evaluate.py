@@ -205,7 +205,7 @@ class _Run:
     @property
     def real_name(self) -> str:
         """Name of the row that is another draw of the reference."""
-        return "another seed of the simulator" if self.is_simulated else "real against real"
+        return "another seed" if self.is_simulated else "other half"
 
     def read_candidate(self) -> None:
         """Read a folder first: it says how many volumes can be compared."""
@@ -283,7 +283,7 @@ class _Run:
         """Add what stands beside the candidate."""
         self.rows[self.real_name] = self.second
         if self.is_simulated:
-            self.rows["simulator, 25 % more filament"] = denser(self.split, self.size)
+            self.rows["25 % more filament"] = denser(self.split, self.size)
         else:
             self.rows["the simulator itself"] = self.simulator
         self.rows |= degraded(self.reference, self.split if self.is_simulated else None)

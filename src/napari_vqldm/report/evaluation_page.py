@@ -46,6 +46,19 @@ DISTANCES = (
     ("morphology_frechet", "Frechet distance of morphology"),
     ("vendi_ratio", "variety (Vendi) / reference"),
 )
+FIDELITY = {
+    "psnr_clean_unit_range_db": "PSNR to the truth, dB",
+    "psnr_noisy_unit_range_db": "PSNR to the input, dB",
+    "noise_ceiling_db": "noise ceiling, dB",
+    "noise_gap_db": "PSNR to the input minus ceiling, dB",
+    "foreground_psnr_unit_range_db": "PSNR in the foreground, dB",
+    "ssim3d_unit_range": "SSIM 3D",
+    "ms_ssim3d_unit_range": "MS-SSIM 3D",
+    "cutoff_ratio_lateral": "lateral resolution kept",
+    "cutoff_ratio_axial": "axial resolution kept",
+    "centre_line_f1": "centre-line F1",
+    "cl_dice": "clDice",
+}
 
 
 def evaluation_page(found: Evaluation) -> Page:
@@ -70,6 +83,7 @@ def evaluation_page(found: Evaluation) -> Page:
         *s["notes"],
         "A floor is what two sets of this size from one distribution score: mean and standard deviation over splits.",
         "Features, tracer and limits are frozen: the tracer's bias, printed with the filaments, is in every row alike.",
+        "PSNR and SSIM refer to the range from the 0.1 to the 99.9 percentile of the volume compared with.",
         "Simulated volumes and real stacks are separate tracks: no number of one is evidence for the other.",
     ]
     if s["effort"] == "quick":
@@ -180,7 +194,7 @@ def _spectra(found: Evaluation) -> Section:
         reference = mean_spectrum([getattr(p, axis) for p in found.profiles["reference"]])
         curves = []
         for name, rows in found.profiles.items():
-            if name in ("reference", "noise only", "one eighth of it, repeated"):
+            if name in ("reference", "noise only", "an eighth, repeated"):
                 continue
             power = mean_spectrum([getattr(p, axis) for p in rows]).power
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -207,7 +221,7 @@ def _reconstruction(found: Evaluation) -> list[Section]:
     table = found.scores["reconstruction"]
     names = [n for n in (*ROWS, "clean") if n in table["rows"]]
     keys = list(dict.fromkeys(key for n in names for key in table["rows"][n]))
-    body = [(key, *(_interval(table["rows"][n].get(key)) for n in names)) for key in keys]
+    body = [(FIDELITY[key], *(_interval(table["rows"][n].get(key)) for n in names)) for key in keys]
     verdict = [f"{RECONSTRUCTION[n].title}: {_num(v)} ({table['verdicts'][n]})" for n, v in table["scorecard"].items()]
     text = (
         f"{table['volumes']} simulated volumes, whose noise-free truth is known. " + "; ".join(verdict) + ". "

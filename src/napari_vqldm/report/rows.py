@@ -77,9 +77,9 @@ def degraded(reference: VolumeSet, split: Split | None) -> dict[str, VolumeSet]:
     batch = torch.from_numpy(np.stack(source))[:, None]
     generator = torch.Generator().manual_seed(1)
     changed: dict[str, Callable[[], Tensor]] = {
-        "blurred copy": lambda: blur(batch, BLUR_UM, VOXEL_SIZE_UM),
-        "phase-scrambled copy": lambda: phase_scramble(batch, 1.0, generator),
-        "one eighth of it, repeated": lambda: batch[torch.arange(len(batch)) % max(len(batch) // 8, 1)],
+        "blurred": lambda: blur(batch, BLUR_UM, VOXEL_SIZE_UM),
+        "phases scrambled": lambda: phase_scramble(batch, 1.0, generator),
+        "an eighth, repeated": lambda: batch[torch.arange(len(batch)) % max(len(batch) // 8, 1)],
         "noise only": lambda: torch.zeros_like(batch) if split is not None else noise_only(batch, generator),
     }
     sets = {}
