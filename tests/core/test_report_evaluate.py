@@ -71,7 +71,7 @@ def test_a_model_is_evaluated_page_and_card_included(wide_model: Model) -> None:
     page = render_html(evaluation_page(found))
     for text in ("Scorecard", "Spectra", "Filaments, in micrometres", "Uncertainty", "Copies of training", "<svg"):
         assert text in page
-    assert ">nan" not in page and ">inf<" not in page.replace("(poor)", "")
+    assert ">nan" not in page
     attach(wide_model.path, found.scores)
     after = load_checkpoint(wide_model.path)
     assert after.weights_sha256 == wide_model.weights_sha256
@@ -79,13 +79,16 @@ def test_a_model_is_evaluated_page_and_card_included(wide_model: Model) -> None:
 
 
 @pytest.mark.slow
-def test_simulated_files_pass_as_simulated_and_blurred_ones_do_not(tmp_path: Path) -> None:
+def test_simulated_files_pass_as_simulated_and_scrambled_ones_do_not(tmp_path: Path) -> None:
     folder = volumes_to(tmp_path / "mine", 8)
     found = evaluate(folder, parse_against("standard"), Effort("small", 16, 1, 1, 1))
     assert found.scores["volumes_per_set"] == 8  # as many as there are
     card = found.scores["rows"]["candidate"]["scorecard"]
     assert all(value is None or abs(value) < 8 for value in card.values()), card
-    assert found.scores["rows"]["blurred"]["scorecard"]["coverage_sds"] > 2
+    scrambled = found.scores["rows"]["phases scrambled"]
+    assert scrambled["verdicts"]["frechet_sds"] == "poor", scrambled["scorecard"]
+    # Scaled up to filament units of their own, they have many short pieces: the length density alone may look right.
+    assert scrambled["scorecard"]["median_length_sds"] > 5, scrambled["scorecard"]
     assert "reconstruction" not in found.scores
 
 

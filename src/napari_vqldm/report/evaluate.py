@@ -17,7 +17,7 @@ from napari_vqldm.metrics.tracer_bias import tracer_bias
 from napari_vqldm.metrics.uncertainty import Spread
 from napari_vqldm.report import fidelity
 from napari_vqldm.report.copies import Copies, search_copies
-from napari_vqldm.report.folders import folder_windows
+from napari_vqldm.report.folders import folder_windows, in_estimated_units
 from napari_vqldm.report.profile import Profile, profile
 from napari_vqldm.report.rows import degraded, denser, other_split, real_references
 from napari_vqldm.report.samples import askable, check_window, model_samples
@@ -149,6 +149,8 @@ class _Run:
         self.split = against if isinstance(against, Split) else mt_sim_split("standard", "test")
         self.is_simulated = isinstance(against, Split)
         self.size = effort.count
+        # Where the brightness of files was estimated, that of simulated volumes is too: the same error on both sides.
+        self.is_estimated = isinstance(against, Path)
         self.index, self.total = 0, effort.count * (9 if isinstance(candidate, Model) else 8)
         self.notes: list[str] = []
         self.rows: dict[str, VolumeSet] = {}
@@ -220,7 +222,7 @@ class _Run:
                 f"{self.candidate}: expected at least {LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um to compare, got "
                 f"{len(found.windows)}: add volumes"
             )
-        self.size = len(found.windows)
+        self.size, self.is_estimated = len(found.windows), self.is_estimated or found.estimated
         windows, notes = found.windows, list(found.notes)
         if found.noise_free:
             windows = list(record(windows, other_split(self.split)))
@@ -293,6 +295,8 @@ class _Run:
         for name, chosen in ({"reference": self.reference} | self.rows).items():
             self.measured[name] = []
             for volume in chosen.volumes:
+                if self.is_estimated and chosen.track == "simulated":
+                    volume = in_estimated_units(volume)
                 self.measured[name].append(profile(volume, VOXEL_SIZE_UM, self.extractor))
                 yield self.done(f"measuring: {name}")
 

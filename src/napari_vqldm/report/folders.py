@@ -34,6 +34,8 @@ class FolderWindows:
         From which file each comes.
     noise_free : bool
         Whether the files say of themselves that no camera recorded them.
+    estimated : bool
+        Whether the intensity scale of any file was estimated.
     notes : tuple of str
         Which files gave how many, and which were left out and why.
     """
@@ -41,6 +43,7 @@ class FolderWindows:
     windows: list[Array]
     files: list[int]
     noise_free: bool
+    estimated: bool
     notes: tuple[str, ...]
 
 
@@ -68,6 +71,13 @@ def windows_of(data: npt.NDArray[Any], voxel_size_um: Float3) -> list[Array]:
         np.ascontiguousarray(grid[z : z + WINDOW[0], y : y + WINDOW[1], x : x + WINDOW[2]], dtype=np.float32)
         for z, y, x in product(*starts)
     ]
+
+
+def in_estimated_units(volume: Array) -> Array:
+    """Bring a volume to filament units by what is seen of it, as a file of unknown scale is; a constant stays."""
+    if volume.min() == volume.max():
+        return volume
+    return estimate_intensity(volume).apply(volume)
 
 
 def is_continued(volume: Volume) -> bool:
@@ -129,7 +139,7 @@ def folder_windows(folder: Path, limit: int, voxel_size_um: Float3 | None) -> Fo
             f"{continued} files are smaller than a window and were continued by reflection: lengths, ends and spectra "
             "of them are partly mirrored."
         )
-    return FolderWindows([w for w, _ in chosen], [number for _, number in chosen], free[0], tuple(notes))
+    return FolderWindows([w for w, _ in chosen], [number for _, number in chosen], free[0], estimated > 0, tuple(notes))
 
 
 def _intensities(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
