@@ -60,7 +60,7 @@ def evaluate(
 ) -> None:
     """Score generated volumes and reconstructions beside floors, wrong sets and simple filters.
 
-    The quick setting takes about ten minutes on two CPU cores for a model, two for a folder.
+    The quick setting takes some minutes on two CPU cores, most of them for sampling a model.
     """
     reporter = Reporter(as_json)
     folder = folder_target(report)

@@ -152,12 +152,9 @@ def trace_filaments(
 
     Notes
     -----
-    Measured against exact truth on 64 volumes of the standard tier under one camera (100 photons, background 0.1),
-    other volumes than those on which the constants were chosen: summed length -6 %, mean per volume -5 % (standard
-    deviation 16 %); by organisation: free +4 %, aligned +3 %, aster -11 %, spindle -37 %. Free and aligned networks are
-    resolved; near the center of an aster and inside a spindle filaments lie closer than the point spread function is
-    wide and are counted as one. Median length of connected filaments 3.6 um where the truth, cut at the borders, has
-    3.9 um.
+    The bias against exact truth is data of the frozen version: `tracer_bias.tracer_bias`. Free and aligned networks are
+    resolved; near the centre of an aster and inside a spindle filaments lie closer than the point spread function is
+    wide and are counted as one.
     ``benchmarks/bundled.py`` measures the bias again on its own volumes, ``benchmarks/tracer_calibration.py`` that of
     every number of the morphology; `tracer_bias` returns the latter for reports to print.
     """

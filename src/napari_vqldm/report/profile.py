@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from napari_vqldm.metrics.features import FeatureExtractor, available_versions
 from napari_vqldm.metrics.filaments import trace_filaments
 from napari_vqldm.metrics.morphology import Morphology, morphology
 from napari_vqldm.metrics.width import filament_width
-from napari_vqldm.report.sets import Array, VolumeSet
+from napari_vqldm.report.sets import Array
 from napari_vqldm.volume import Float3
 
 # Intensities in filament units are counted on bins that are fine near 0 and coarse at crossings: asinh(x / WIDTH).
@@ -84,15 +84,6 @@ def profile(volume: Array, voxel_size_um: Float3, extractor: FeatureExtractor) -
         width_lateral_um=width.lateral_um,
         width_axial_um=width.axial_um,
     )
-
-
-def profiles(
-    chosen: VolumeSet, voxel_size_um: Float3, extractor: FeatureExtractor, done: Callable[[], None] = lambda: None
-) -> Iterator[Profile]:
-    """Measure every volume of a set; ``done`` is called after each."""
-    for volume in chosen.volumes:
-        yield profile(volume, voxel_size_um, extractor)
-        done()
 
 
 def mean_spectrum(spectra: Sequence[Spectrum]) -> Spectrum:
