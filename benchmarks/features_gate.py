@@ -1,7 +1,9 @@
 """Release gate of the feature extractor: ``python benchmarks/features_gate.py --second OTHER_SEED.safetensors``.
 
-Stronger degradations must be farther away, sets that are no samples of anything must be farther than any model's
-samples, and an extractor trained from another seed must rank all sets alike. Exit code 0: passed; 1: not.
+Stronger degradations must be farther away, above the floor: each is done to two draws, A and B, to A' and B', and its
+distance is the mean of A'-B and A-B' less the mean of A-B and A'-B'. Sets that are no samples of anything must be
+farther than any model's samples, and an extractor trained from another seed must rank all sets alike. Exit code 0:
+passed; 1: not.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from multiprocessing.pool import Pool
@@ -93,8 +95,8 @@ class Gate:
         return self.pool.starmap(_record, [(standard, first + i, v) for i, v in enumerate(clean)])
 
 
-def changed(gate: Gate, name: str, strength: float, clean: Sequence[Array]) -> list[Array]:
-    """Recorded volumes of the set ``clean`` with one degradation; scene changes are simulated with the same draws."""
+def changed(gate: Gate, part: str, name: str, strength: float, clean: Sequence[Array]) -> list[Array]:
+    """Recorded volumes of a part's set ``clean`` with one degradation; scene changes keep the draws of the part."""
     config, count, size = gate.standard.simulation, len(clean), gate.standard.voxel_size_um
 
     def scaled(low_high: tuple[float, float]) -> tuple[float, float]:
@@ -102,11 +104,11 @@ def changed(gate: Gate, name: str, strength: float, clean: Sequence[Array]) -> l
 
     if name in ("higher_density", "lower_density"):
         density = scaled(config.length_density_um_per_um3)
-        return gate.recorded(gate.clean("other", count, length_density_um_per_um3=density))
+        return gate.recorded(gate.clean(part, count, length_density_um_per_um3=density))
     if name == "shorter_lp":
-        return gate.recorded(gate.clean("other", count, persistence_length_um=scaled(config.persistence_length_um)))
+        return gate.recorded(gate.clean(part, count, persistence_length_um=scaled(config.persistence_length_um)))
     if name == "wider_psf":
-        return gate.recorded(gate.clean("other", count, psf_width_factor=scaled(config.psf_width_factor)))
+        return gate.recorded(gate.clean(part, count, psf_width_factor=scaled(config.psf_width_factor)))
     if name == "fewer_photons":
         return gate.recorded(clean, strength)
     if name == "gain":
@@ -135,7 +137,7 @@ def collapsed(gate: Gate, clean: Sequence[Array]) -> dict[str, list[Array]]:
     return {
         "blank": [v[0].numpy() for b in batches for v in degradations.blank(b)],
         "noise_only": [v[0].numpy() for b in batches for v in degradations.noise_only(b, generator)],
-        "phase_scrambled": changed(gate, "phase_scramble", 1.0, clean),
+        "phase_scrambled": changed(gate, "other", "phase_scramble", 1.0, clean),
     }
 
 
@@ -157,13 +159,22 @@ def model_samples(gate: Gate, names: Sequence[str], folder: Path | None, device:
 
 
 def judge(
-    rows: dict[str, list[Features]], strengths: dict[str, list[float]], references: list[Features], spearman: float
+    rows: dict[str, list[Features]],
+    mirrored: dict[str, list[Features]],
+    strengths: dict[str, list[float]],
+    references: list[Features],
+    spearman: float,
 ) -> dict[str, Any]:
     """Distances of all sets and the verdicts on them.
 
     ``rows``: features per set and extractor; sets of one degradation are called ``name strength``, an unchanged draw
-    ``none``, models ``model NAME``. The bias grows as sets shrink: sets of different kinds are compared at the size of
-    the smallest one, strengths of one degradation with all their volumes.
+    ``none``, models ``model NAME``. ``mirrored``: the same degradations of as many volumes of the reference. The bias
+    grows as sets shrink: sets of different kinds are compared at the size of the smallest one, strengths of one
+    degradation with all their volumes.
+
+    Why four distances: a change that moves the mean by d is |r + d|^2 away where two draws are r apart by chance, and
+    |r - d|^2 where the other draw is changed. The mean of both is r^2 + d^2 whatever r is; r^2 is what changed and
+    unchanged draws are apart from their like, by a chance that is smaller where a change leaves less to vary.
     """
     size = min(len(features[0]) for features in rows.values())
     distance = {
@@ -171,10 +182,16 @@ def judge(
         for name, features in rows.items()
     }
     monotone = {}
+    first, second = rows["none"][0], mirrored["none"][0]
+    floor = _distance(first, second, references[0])
     for name, values in strengths.items():
-        series = [_distance(rows[key][0], references[0]) for key in ("none", *(f"{name} {v:g}" for v in values))]
+        series = [0.0]
+        for key in (f"{name} {v:g}" for v in values):
+            one, other = rows[key][0], mirrored[key][0]
+            across = _distance(one, second, references[0]) + _distance(other, first, references[0])
+            series.append((across - floor - _distance(one, other, references[0])) / 2)
         monotone[name] = {
-            "distances": [round(v, 3) for v in series],
+            "excess": [round(v, 3) for v in series],
             "passed": all(a < b for a, b in pairwise(series)),
         }
     models = {name: values[0] for name, values in distance.items() if name.startswith("model ")}
@@ -195,8 +212,8 @@ def judge(
         "models": {name: round(value, 3) for name, value in models.items()},
     }
     if len(references) > 1:
-        first, second = np.array(list(distance.values())).T[:2]
-        result["spearman_of_seeds"] = round(float(spearmanr(first, second).statistic), 4)
+        ours, others = np.array(list(distance.values())).T[:2]
+        result["spearman_of_seeds"] = round(float(spearmanr(ours, others).statistic), 4)
         verdicts["seeds_rank_alike"] = result["spearman_of_seeds"] >= spearman
     result["verdicts"] = verdicts
     # Both are part of the gate: a run without models or without a second seed decides nothing.
@@ -205,8 +222,8 @@ def judge(
     return result
 
 
-def _distance(features: Features, reference: Features) -> float:
-    white = whitening(reference)
+def _distance(features: Features, reference: Features, unit: Features | None = None) -> float:
+    white = whitening(reference if unit is None else unit)
     a, b = white(features), white(reference)
     return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
 
@@ -219,16 +236,22 @@ def run_gate(gate: Gate, names: Sequence[str], folder: Path | None, device: str)
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - start:6.0f} s] {text}", file=sys.stderr, flush=True)
 
-    references = gate.features(gate.recorded(gate.clean("reference", count["reference"])))
+    reference_clean = gate.clean("reference", count["reference"])
+    references = gate.features(gate.recorded(reference_clean))
     say("reference")
     clean = gate.clean("other", count["other"])
     rows = {"none": gate.features(gate.recorded(clean))}
+    only_first = replace(gate, extractors=gate.extractors[:1])  # the second one ranks, without the mirrored sets
+    mirror_clean = reference_clean[: len(clean)]
+    mirrored = {"none": [f[: len(clean)] for f in references]}
     rows["duplicated"] = [
         degradations.duplicate(torch.from_numpy(f), min(COPIES, len(f))).numpy() for f in rows["none"]
     ]
     for name, values in gate.spec["strengths"].items():
         for value in values:
-            rows[f"{name} {value:g}"] = gate.features(changed(gate, name, value, clean))
+            key = f"{name} {value:g}"
+            rows[key] = gate.features(changed(gate, "other", name, value, clean))
+            mirrored[key] = only_first.features(changed(gate, "reference", name, value, mirror_clean))
         say(name)
     for name, volumes in (
         *collapsed(gate, clean).items(),
@@ -236,7 +259,7 @@ def run_gate(gate: Gate, names: Sequence[str], folder: Path | None, device: str)
     ):
         rows[name] = gate.features(volumes)
         say(name)
-    result = judge(rows, gate.spec["strengths"], references, gate.spec["spearman"])
+    result = judge(rows, mirrored, gate.spec["strengths"], references, gate.spec["spearman"])
     score = whitened_frechet(rows["none"][0], references[0])
     result["unchanged"] = {"distance": round(score.distance, 3), "floor": round(score.floor, 3)}
     result["extractors"] = [{"version": e.version, "sha256": e.sha256} for e in gate.extractors]

@@ -1,7 +1,8 @@
-"""Numbers that belong to MT-Sim v1: ``python benchmarks/mt_sim.py [--unit] [TIER ...]``.
+"""Numbers that belong to MT-Sim v1: ``python benchmarks/mt_sim.py [--unit | --floors] [TIER ...]``.
 
 Writes what noisy, filtered, pooled and blank volumes score on each tier, the floors of sets, and fingerprints of the
-first volumes of every split to the package's data. ``--unit``: measure the unit of the features instead.
+first volumes of every split to the package's data. ``--unit``: measure the unit of the features instead;
+``--floors``: the floors of sets alone, as after a release of other features.
 """
 
 from __future__ import annotations
@@ -32,32 +33,33 @@ OUT = Path(__file__).parents[1] / "src" / "napari_vqldm" / "simulate" / "data" /
 FINGERPRINTS = 2  # volumes of every split
 
 
-def tier_numbers(count: int, name: str) -> dict[str, Any]:
+def tier_numbers(count: int, name: str, only_floors: bool = False) -> dict[str, Any]:
     """Everything about one tier."""
     torch.set_num_threads(1)
     split = mt_sim_split(name, "test")
     volumes = list(mt_sim_volumes(split, range(count)))
-    table: dict[str, Any] = {}
-    for found in fidelity.fidelity_scores(None, volumes, split):
-        table = found or table
     extractor = load_extractor()
     second = mt_sim_volumes(mt_sim_split(name, "val"), range(count))
     pool = [profile(v.recorded, VOXEL_SIZE_UM, extractor) for vs in (volumes, second) for v in vs]
     floor = floors(pool, count)
-    prints = {
-        split_name: [fingerprint(v) for v in mt_sim_volumes(mt_sim_split(name, split_name), range(FINGERPRINTS))]
-        for split_name in SPLITS
-    }
-    print(f"{name}: done", file=sys.stderr)
-    return {
-        "reconstruction": table,
+    found: dict[str, Any] = {
         "floors": {
             "volumes": count,
             "mean": {n: floor.mean[n] for n in (*DISTANCES, *SHARES)},
             "sd": {n: floor.sd[n] for n in (*DISTANCES, *SHARES, *MEASURES)},
         },
-        "fingerprints": prints,
     }
+    if only_floors:
+        print(f"{name}: done", file=sys.stderr)
+        return found
+    for table in fidelity.fidelity_scores(None, volumes, split):
+        found |= {"reconstruction": table} if table else {}
+    prints = {
+        split_name: [fingerprint(v) for v in mt_sim_volumes(mt_sim_split(name, split_name), range(FINGERPRINTS))]
+        for split_name in SPLITS
+    }
+    print(f"{name}: done", file=sys.stderr)
+    return found | {"fingerprints": prints}
 
 
 def platform_name() -> str:
@@ -81,15 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("tiers", nargs="*", default=list(TIERS), help=f"default: {', '.join(TIERS)}")
     parser.add_argument("--count", type=int, default=64, help="volumes of each set")
     parser.add_argument("--unit", action="store_true", help="measure the unit of the features on the extractor split")
+    parser.add_argument("--floors", action="store_true", help="measure the floors alone, keep the rest")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
     if options.unit:
         unit(mt_sim_split("standard", "extractor").count)
         return 0
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        found = pool.map(partial(tier_numbers, options.count), options.tiers, chunksize=1)
+        found = pool.map(partial(tier_numbers, options.count, only_floors=options.floors), options.tiers, chunksize=1)
     known = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {"tiers": {}}
-    tiers = known["tiers"] | dict(zip(options.tiers, found, strict=True))
+    tiers = dict(known["tiers"])
+    for name, numbers in zip(options.tiers, found, strict=True):
+        tiers[name] = tiers.get(name, {}) | numbers
     result = {
         "version": 1,
         "platform": platform_name(),

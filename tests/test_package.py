@@ -62,7 +62,7 @@ def requirements(metadata: Message, *, extra: str | None) -> set[str]:
     }
 
 
-FEATURES = ("mtfeat64-v1.safetensors", "mtfeat64-v1-unit.safetensors")
+FEATURES = ("mtfeat64-v2.safetensors", "mtfeat64-v2-unit.safetensors")
 
 
 def expect_both_models(found: set[str], place: str) -> None:

@@ -213,21 +213,39 @@ def test_the_gate_passes_what_it_should_and_fails_each_fault(load):
     rng = np.random.default_rng(0)
     references = [rng.normal(size=(400, 8)) for _ in range(2)]
     good = gate_rows(rng, strengths)
-    assert gate.judge(good, strengths, references, 0.9)["passed"]
+    mirrored = gate_rows(rng, strengths)
+    assert gate.judge(good, mirrored, strengths, references, 0.9)["passed"]
 
     wrong = dict(good) | {"blur 0.3": good["blur 0.1"]}
-    verdict = gate.judge(wrong, strengths, references, 0.9)
+    verdict = gate.judge(wrong, wrong, strengths, references, 0.9)
     assert not verdict["monotone"]["blur"]["passed"] and verdict["monotone"]["gain"]["passed"] and not verdict["passed"]
 
     hidden = dict(good) | {"blank": good["none"]}
-    verdict = gate.judge(hidden, strengths, references, 0.9)
+    verdict = gate.judge(hidden, mirrored, strengths, references, 0.9)
     assert not verdict["collapsed"]["blank"]["passed"] and not verdict["passed"]
 
     names = list(good)
     reversed_second = {n: [good[n][0], good[m][1]] for n, m in zip(names, names[::-1], strict=True)}
-    assert not gate.judge(reversed_second, strengths, references, 0.9)["verdicts"]["seeds_rank_alike"]
+    assert not gate.judge(reversed_second, mirrored, strengths, references, 0.9)["verdicts"]["seeds_rank_alike"]
 
-    assert not gate.judge(gate_rows(rng, strengths, models=False), strengths, references, 0.9)["passed"]
+    assert not gate.judge(gate_rows(rng, strengths, models=False), mirrored, strengths, references, 0.9)["passed"]
     alone = {name: features[:1] for name, features in good.items()}
-    verdict = gate.judge(alone, strengths, references[:1], 0.9)
+    verdict = gate.judge(alone, mirrored, strengths, references[:1], 0.9)
     assert not verdict["complete"] and not verdict["passed"]
+
+
+def test_the_chance_between_two_draws_does_not_decide_the_gate(load):
+    """The first draw lies beside the second by chance, and the change moves it nearer: it must count as a change."""
+    gate, rng = load("features_gate"), np.random.default_rng(1)
+    apart, step = np.zeros(8), np.zeros(8)
+    apart[0], step[0] = 0.3, -0.1
+    first, second = rng.normal(size=(64, 8)), rng.normal(size=(64, 8))
+    first, second = first - first.mean(0) + apart, second - second.mean(0)
+    strengths = {"move": [1.0, 2.0, 3.0]}
+    rows, mirrored = (
+        {"none": [f]} | {f"move {v:g}": [f + v * step] for v in strengths["move"]} for f in (first, second)
+    )
+    assert gate._distance(rows["move 1"][0], second) < gate._distance(first, second)
+    others = {k: v[:1] for k, v in gate_rows(rng, {}).items() if k not in rows}
+    verdict = gate.judge(rows | others, mirrored, strengths, [second], 0.9)
+    assert verdict["monotone"]["move"]["passed"]

@@ -27,7 +27,7 @@ from napari_vqldm.training.features.judge import judge
 from napari_vqldm.training.features.losses import Heads, loss_terms, standardize
 from napari_vqldm.training.features.views import TARGETS, ViewMaker, Views, draw, fixed
 
-SIMULATION = wide_simulation().model_copy(update={"shape": (8, 18, 18), "length_density_um_per_um3": (0.8, 4.0)})
+SIMULATION = wide_simulation().model_copy(update={"shape": (8, 24, 24), "length_density_um_per_um3": (0.8, 4.0)})
 
 
 def small_config(**values: Any) -> FeatureTrainConfig:
@@ -114,7 +114,7 @@ def test_two_views_share_what_matters_and_differ_by_chance(maker: ViewMaker) -> 
     rows = maker.bank.train[:4]
     plain = maker.views(rows, fixed(4, photons=1e7, background=0.0), np.random.default_rng(0), turn=False)
     first, second = plain.volumes.chunk(2)
-    clean = torch.from_numpy(np.array(maker.bank.volumes[rows])).float()[:, None, :, 1:17, 1:17]
+    clean = torch.from_numpy(np.array(maker.bank.volumes[rows])).float()[:, None, :, :16, :16]
     assert torch.allclose(first, clean, atol=0.05) and not torch.equal(first, second)  # noise differs, nothing else
     turned = maker.views(rows, fixed(4, photons=1e7, background=0.0), np.random.default_rng(0))
     assert not torch.allclose(turned.volumes[:4], turned.volumes[4:], atol=0.2)
@@ -159,8 +159,17 @@ def test_draws_stay_inside_their_ranges_and_shares() -> None:
 
 def views_of(count: int) -> Views:
     return Views(
-        torch.zeros(2 * count, 1, 1, 1, 1), torch.zeros(count, 2), torch.ones(count, 2), torch.zeros(count).long()
+        torch.zeros(2 * count, 1, 1, 1, 1),
+        torch.zeros(count, 2),
+        torch.ones(count, 2),
+        torch.zeros(count).long(),
+        torch.zeros(2 * count, 3, 1, 1, 1),
     )
+
+
+def no_maps(count: int) -> torch.Tensor:
+    """Guessed maps that are right for `views_of`."""
+    return torch.zeros(2 * count, 2, 1, 1, 1)
 
 
 def test_each_term_is_zero_for_what_it_wants() -> None:
@@ -168,23 +177,26 @@ def test_each_term_is_zero_for_what_it_wants() -> None:
     spread = signs / signs.std(dim=0)
     views, standardized = views_of(64), torch.ones(64, 2)
     right, logits = torch.ones(128, 2), torch.tensor([30.0, 0.0]).repeat(128, 1)
-    terms = loss_terms(torch.cat([spread, spread]), right, logits, views, standardized)
+    terms = loss_terms(torch.cat([spread, spread]), right, logits, no_maps(64), views, standardized)
     for name, value in vars(terms).items():
         assert float(value) == pytest.approx(0.0, abs=1e-3), name
-    collapsed = loss_terms(torch.ones(128, 3), right, logits, views, standardized)
+    collapsed = loss_terms(torch.ones(128, 3), right, logits, no_maps(64), views, standardized)
     assert collapsed.variance > 0.9
     copied = spread[:, :1].repeat(1, 3)
-    assert loss_terms(torch.cat([copied, copied]), right, logits, views, standardized).covariance > 1.9
-    moved = loss_terms(torch.cat([spread, spread + 1]), right + 1, logits, views, standardized)
+    terms = loss_terms(torch.cat([copied, copied]), right, logits, no_maps(64), views, standardized)
+    assert terms.covariance > 1.9
+    moved = loss_terms(torch.cat([spread, spread + 1]), right + 1, logits, no_maps(64), views, standardized)
     assert moved.invariance == pytest.approx(1.0) and moved.regression > 0.4
 
 
 def test_unknown_targets_and_organisations_cost_nothing() -> None:
     views = views_of(4)
-    hidden = Views(views.volumes, views.targets, torch.tensor([[1.0, 0.0]] * 4), torch.tensor([0, -100, -100, -100]))
+    hidden = Views(
+        views.volumes, views.targets, torch.tensor([[1.0, 0.0]] * 4), torch.tensor([0, -100, -100, -100]), views.maps
+    )
     values = torch.tensor([[0.0, 1000.0]]).repeat(8, 1)
     logits = torch.tensor([[30.0, 0.0], *[[0.0, 30.0]] * 3]).repeat(2, 1)
-    terms = loss_terms(torch.randn(8, 3), values, logits, hidden, torch.zeros(4, 2))
+    terms = loss_terms(torch.randn(8, 3), values, logits, no_maps(4), hidden, torch.zeros(4, 2))
     assert float(terms.regression) == 0.0 and float(terms.organisation) < 1e-6
 
 

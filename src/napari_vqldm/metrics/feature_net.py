@@ -129,12 +129,18 @@ class FeatureNet(nn.Module):
         ShapeError
             If the volumes have another number of axes or channels.
         """
+        features, _ = self.with_stages(volumes)
+        return features
+
+    def with_stages(self, volumes: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the features and what each stage made, (B, C, D', H', W'); see `forward`."""
         if volumes.ndim != 5 or volumes.shape[1] != 1:
             raise ShapeError(f"expected volumes (B, 1, D, H, W), got {tuple(volumes.shape)}")
         h = self.stem(compress_intensity(volumes))
-        pooled = []
+        pooled, stages = [], []
         for stage in self.stages:
             h = stage(h)
+            stages.append(h)
             flat = h.flatten(2).float()  # (B, C, voxels)
             variance, mean = torch.var_mean(flat, dim=2, correction=0)
             pooled += [mean, (variance + POOL_EPS).sqrt()]
@@ -145,7 +151,7 @@ class FeatureNet(nn.Module):
                 row = self.pool_norm(row)
             hidden = F.silu(self.hidden(row))
             features: Tensor = self.output(hidden)
-        return features
+        return features, stages
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.floating]
 
 DATA = Path(__file__).parent / "data"
 REGISTRY = DATA / "features.json"
-CURRENT_VERSION = "mtfeat64-v1"
+CURRENT_VERSION = "mtfeat64-v2"
 WINDOW: Int3 = (32, 128, 128)
 VOXEL_SIZE_UM: Float3 = (0.2, 0.1, 0.1)
 SAME_VOXEL = 0.01  # relative: closer sizes are not resampled

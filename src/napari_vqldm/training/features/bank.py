@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from napari_vqldm.errors import TrainingError
 from napari_vqldm.metrics.bending import mean_curvature
 from napari_vqldm.simulate import Scene, Simulator
 from napari_vqldm.training.features.config import FeatureTrainConfig
+from napari_vqldm.training.features.maps import LEAST_CURVATURE_PER_UM, map_shape, scene_maps
 
 # Labels of the scene, in the order of the columns; the last one is the number of the organisation.
 SCENE_LABELS = (
@@ -29,9 +32,9 @@ SCENE_LABELS = (
     "psf_width",
     "organisation",
 )
-LEAST_CURVATURE_PER_UM = 0.01  # straighter filaments look straight in 12.8 um
 VALIDATION_START = 10_000_000  # sample indices from here on are never trained on
 POLL_SECONDS = 0.5
+ROWS = "rows.json"  # written last: a bank without it is not complete
 MOST_PATIENCE = 3.0  # times the planned time, where it was too short for a few batches
 
 
@@ -45,12 +48,15 @@ class FeatureBank:
         Memory-mapped float16 (N, D, H, W), filament units.
     labels : ndarray
         float32 (N, 7), see `SCENE_LABELS`.
+    maps : ndarray
+        float32 (N, 3, d, h, w), see `maps.MAPS`.
     validation, train : ndarray
         Rows that are complete, by part.
     """
 
     volumes: npt.NDArray[np.float16]
     labels: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32]
     validation: npt.NDArray[np.int64]
     train: npt.NDArray[np.int64]
 
@@ -106,7 +112,7 @@ def build_feature_bank(
     config : FeatureTrainConfig
         Distributions, counts and seed.
     folder : Path
-        Receives ``volumes.npy`` and ``labels.npy``; files of an earlier run are replaced.
+        Receives ``volumes.npy``, ``labels.npy``, ``maps.npy`` and ``rows.json``; files of an earlier run are replaced.
     seconds : float
         After that no further chunk is waited for, once there are a few batches; after three times that in any case.
     workers : int
@@ -122,13 +128,14 @@ def build_feature_bank(
     folder.mkdir(parents=True, exist_ok=True)
     total = config.num_validation + config.num_volumes
     shape = (total, *config.simulations[0].shape)
-    files = folder / "volumes.npy", folder / "labels.npy"
-    np.lib.format.open_memmap(files[0], "w+", np.float16, shape)
-    np.lib.format.open_memmap(files[1], "w+", np.float32, (total, len(SCENE_LABELS)))
+    (folder / ROWS).unlink(missing_ok=True)
+    np.lib.format.open_memmap(folder / "volumes.npy", "w+", np.float16, shape)
+    np.lib.format.open_memmap(folder / "labels.npy", "w+", np.float32, (total, len(SCENE_LABELS)))
+    np.lib.format.open_memmap(folder / "maps.npy", "w+", np.float32, (total, *map_shape(config.simulations[0].shape)))
     done: dict[bool, list[int]] = {True: [], False: []}
     start = said = time.perf_counter()
     context = multiprocessing.get_context("spawn")
-    pool = context.Pool(workers, _start_worker, (config, str(files[0]), str(files[1])))
+    pool = context.Pool(workers, _start_worker, (config, str(folder)))
     try:
         finished = pool.imap_unordered(_simulate_chunk, list(_chunks(config)))
         while True:
@@ -157,12 +164,37 @@ def build_feature_bank(
             "give more minutes or more workers"
         )
     say(f"simulated {len(done[False])} training and {len(done[True])} validation volumes")
+    rows = {"drawn_from": _drawn_from(config), "validation": sorted(done[True]), "train": sorted(done[False])}
+    (folder / ROWS).write_text(json.dumps(rows), encoding="utf-8")
+    return load_feature_bank(config, folder)
+
+
+def load_feature_bank(config: FeatureTrainConfig, folder: Path) -> FeatureBank:
+    """Open the bank that an earlier run has left in ``folder``.
+
+    Raises
+    ------
+    TrainingError
+        If there is none, or it was drawn from other distributions.
+    """
+    try:
+        rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{folder}: expected a bank of simulated volumes ({error})") from None
+    if rows["drawn_from"] != _drawn_from(config):
+        raise TrainingError(f"{folder}: its volumes were drawn from other distributions: give another folder")
     return FeatureBank(
-        np.load(files[0], mmap_mode="r"),
-        np.load(files[1]),
-        np.array(sorted(done[True]), np.int64),
-        np.array(sorted(done[False]), np.int64),
+        np.load(folder / "volumes.npy", mmap_mode="r"),
+        np.load(folder / "labels.npy"),
+        np.load(folder / "maps.npy"),
+        np.array(rows["validation"], np.int64),
+        np.array(rows["train"], np.int64),
     )
+
+
+def _drawn_from(config: FeatureTrainConfig) -> str:
+    parts = ("simulations", "weights", "simulation_seed", "num_validation", "num_volumes", "chunk")
+    return hashlib.sha256(config.model_dump_json(include=set(parts)).encode()).hexdigest()
 
 
 def _enough(config: FeatureTrainConfig, done: dict[bool, list[int]]) -> bool:
@@ -188,13 +220,12 @@ def _chunks(config: FeatureTrainConfig) -> Iterator[_Chunk]:
 _worker: dict[str, Any] = {}  # of a simulating process
 
 
-def _start_worker(config: FeatureTrainConfig, volumes: str, labels: str) -> None:
+def _start_worker(config: FeatureTrainConfig, folder: str) -> None:
     torch.set_num_threads(1)
     _worker.update(
         simulators=[Simulator(simulation) for simulation in config.simulations],
         seed=config.simulation_seed,
-        volumes=np.load(volumes, mmap_mode="r+"),
-        labels=np.load(labels, mmap_mode="r+"),
+        **{name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r+") for name in ("volumes", "labels", "maps")},
     )
 
 
@@ -205,4 +236,5 @@ def _simulate_chunk(chunk: _Chunk) -> _Chunk:
         clean = simulator.render([scene], noisy=False).clean[0, 0].numpy()
         _worker["volumes"][chunk.row + offset] = clean.astype(np.float16)
         _worker["labels"][chunk.row + offset] = scene_labels(scene)
+        _worker["maps"][chunk.row + offset] = scene_maps(scene, clean.shape, scene.parameters.voxel_size_um)
     return chunk

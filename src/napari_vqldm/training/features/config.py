@@ -53,6 +53,7 @@ class LossConfig(Config):
     invariance: Annotated[float, Field(ge=0.0)] = 1.0
     variance: Annotated[float, Field(ge=0.0)] = 1.0
     covariance: Annotated[float, Field(ge=0.0)] = 0.05
+    maps: Annotated[float, Field(ge=0.0)] = 1.0  # length and curvature of filament, cell by cell
 
 
 class FeatureTrainConfig(Config):
@@ -101,7 +102,7 @@ class FeatureTrainConfig(Config):
 def tiny_config() -> FeatureTrainConfig:
     """Return a rehearsal that needs seconds on a CPU and learns next to nothing."""
     window = (16, 32, 32)
-    small = wide_simulation().model_copy(update={"shape": (16, 36, 36)})
+    small = wide_simulation().model_copy(update={"shape": (16, 40, 40)})
     return FeatureTrainConfig(
         simulations=(small,), num_volumes=64, num_validation=16, chunk=4, window=window, pairs=4, simulate_share=0.4
     )

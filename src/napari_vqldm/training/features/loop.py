@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from napari_vqldm.config_base import ORGANISATIONS
 from napari_vqldm.errors import TrainingError
-from napari_vqldm.metrics.feature_net import NUM_FEATURES, FeatureNet, folded
+from napari_vqldm.metrics.feature_net import NUM_FEATURES, WIDTHS, FeatureNet, folded
 from napari_vqldm.training.features.config import FeatureTrainConfig
-from napari_vqldm.training.features.losses import Heads, loss_terms, standardize
+from napari_vqldm.training.features.losses import Heads, MapHead, loss_terms, standardize
+from napari_vqldm.training.features.maps import STAGE
 from napari_vqldm.training.features.views import TARGETS, ViewMaker, draw
 
 SAY_EVERY_S = 4.0
@@ -86,11 +87,12 @@ def train_extractor(
         torch.manual_seed(seed)
         net = FeatureNet(batch_norm=True).to(device)
         heads = Heads(NUM_FEATURES, len(TARGETS), len(ORGANISATIONS)).to(device)
-    both = nn.ModuleList([net, heads])
+        map_head = MapHead(WIDTHS[STAGE]).to(device)
+    trained = nn.ModuleList([net, heads, map_head])
     averaged = copy.deepcopy(net), copy.deepcopy(heads)
     mean, sd = target_statistics(config, maker, seed)
     optimizer = torch.optim.AdamW(
-        both.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type == "cuda"
+        trained.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type == "cuda"
     )
     rng = np.random.default_rng([seed, 1])
     half = config.bf16 and device.type == "cuda"
@@ -106,13 +108,14 @@ def train_extractor(
         with torch.no_grad():
             views = maker.views(rows, draw(config, rng, len(rows)), rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            features = net(views.volumes)
+            features, stages = net.with_stages(views.volumes)
+            guessed = map_head(stages[STAGE])
         values, logits = heads(features)
-        terms = loss_terms(features, values, logits, views, standardize(views.targets, mean, sd))
+        terms = loss_terms(features, values, logits, guessed, views, standardize(views.targets, mean, sd))
         loss = terms.total(config.loss)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(both.parameters(), MAX_GRADIENT)
+        nn.utils.clip_grad_norm_(trained.parameters(), MAX_GRADIENT)
         optimizer.step()
         step += 1
         for old, new in zip(averaged, (net, heads), strict=True):

@@ -8,10 +8,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_vqldm.metrics.feature_net import GroupNorm
 from napari_vqldm.training.features.config import LossConfig
+from napari_vqldm.training.features.maps import TARGET_MAPS, map_targets
 from napari_vqldm.training.features.views import Views
 
 HEAD_HIDDEN = 128
+
+
+class MapHead(nn.Module):
+    """Two layers of 1x1x1 convolutions from the cells of a stage to `maps.TARGET_MAPS`; not part of the extractor."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            GroupNorm(1, channels),
+            nn.Conv3d(channels, channels, 1),
+            nn.SiLU(),
+            nn.Conv3d(channels, len(TARGET_MAPS), 1),
+        )
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Return guessed maps (B, 2, d, h, w) for cells (B, C, d, h, w)."""
+        guessed: Tensor = self.layers(cells)
+        return guessed
 
 
 class Heads(nn.Module):
@@ -45,6 +65,7 @@ class Terms:
     invariance: Tensor
     variance: Tensor
     covariance: Tensor
+    maps: Tensor
 
     def total(self, config: LossConfig) -> Tensor:
         """Weighted sum."""
@@ -56,7 +77,18 @@ def standardize(targets: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
     return (targets - mean) / sd
 
 
-def loss_terms(features: Tensor, values: Tensor, logits: Tensor, views: Views, standardized: Tensor) -> Terms:
+def map_loss(guessed: Tensor, views: Views) -> Tensor:
+    """Return how far guessed maps (2 B, 2, d, h, w) are off where filaments can be recognized."""
+    targets, weights = map_targets(views.maps)
+    readable = views.known[:, :1].repeat(2, 1)[:, :, None, None, None]
+    weights = weights * readable
+    error = F.smooth_l1_loss(guessed.float(), targets, reduction="none") * weights
+    return (error.sum((0, 2, 3, 4)) / weights.sum((0, 2, 3, 4)).clamp_min(1e-6)).sum()
+
+
+def loss_terms(
+    features: Tensor, values: Tensor, logits: Tensor, guessed: Tensor, views: Views, standardized: Tensor
+) -> Terms:
     """Return all terms for features (2 B, d) of two views and what the heads make of them.
 
     Invariance, variance and covariance follow VICReg (Bardes, Ponce and LeCun 2022, arXiv:2105.04906, Eq. 1-6), on the
@@ -70,7 +102,7 @@ def loss_terms(features: Tensor, values: Tensor, logits: Tensor, views: Views, s
     first, second = features.chunk(2)
     variance = torch.stack([((v.var(dim=0) + 1e-4).sqrt() - 1.0).abs().mean() for v in (first, second)]).mean()
     covariance = torch.stack([_off_diagonal(v) for v in (first, second)]).mean()
-    return Terms(regression, organisation, F.mse_loss(first, second), variance, covariance)
+    return Terms(regression, organisation, F.mse_loss(first, second), variance, covariance, map_loss(guessed, views))
 
 
 def _off_diagonal(features: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from napari_vqldm.errors import ConfigError, VqldmError
-from napari_vqldm.training.features.bank import build_feature_bank
+from napari_vqldm.training.features.bank import ROWS, build_feature_bank, load_feature_bank
 from napari_vqldm.training.features.config import FeatureTrainConfig, load_feature_config
 from napari_vqldm.training.features.judge import judge
 from napari_vqldm.training.features.loop import train_extractor
@@ -29,13 +29,22 @@ TINY_MINUTES = 0.8
 
 
 def run_features(
-    config: FeatureTrainConfig, out: Path, minutes: float, workers: int, device: str, reserve_s: float = RESERVE_S
+    config: FeatureTrainConfig,
+    out: Path,
+    minutes: float,
+    workers: int,
+    device: str,
+    reserve_s: float = RESERVE_S,
+    bank: Path | None = None,
 ) -> list[Path]:
     """Run everything in ``minutes``; returns the weight files, one per seed.
 
     Writes ``config.json``, ``metrics.jsonl``, ``mtfeat64-seed*.safetensors``, ``summary.json`` and
-    ``validation-seed*.npy`` into ``out``. The simulated volumes (1.3 MB each) lie in a temporary folder meanwhile.
+    ``validation-seed*.npy`` into ``out``. The simulated volumes (1.3 MB each) lie in a temporary folder meanwhile, or
+    stay in ``bank``: a run that finds them there simulates nothing.
     """
+    if bank is not None:
+        return _run(config, out, bank, minutes, workers, device, reserve_s)
     with tempfile.TemporaryDirectory(prefix="mtfeat-") as folder:
         return _run(config, out, Path(folder), minutes, workers, device, reserve_s)
 
@@ -61,7 +70,10 @@ def _run(
 
     torch.backends.cudnn.benchmark = True
     say(f"device {device}, {workers} workers, {minutes:.2f} minutes")
-    bank = build_feature_bank(config, folder, config.simulate_share * planned, workers, say)
+    if (folder / ROWS).exists():
+        bank = load_feature_bank(config, folder)
+    else:
+        bank = build_feature_bank(config, folder, config.simulate_share * planned, workers, say)
     maker = ViewMaker(config, bank, torch.device(device))
     say(f"volumes ready on {device}")
     used = time.perf_counter() - start
@@ -92,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="simulating processes")
     parser.add_argument("--config", type=Path, metavar="TOML", help="read over the defaults")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bank", type=Path, metavar="DIR", help="keep the simulated volumes there, or use those")
+    parser.add_argument("--seed", type=int, help="train this one alone, with all of the time")
     parser.add_argument("--tiny", action="store_true", help="rehearsal within a minute on a CPU")
     parser.add_argument(
         "--release", nargs=2, metavar=("FILE", "VERSION"), help="put weights into the package, and stop"
@@ -105,9 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.out is None:
             parser.error("--out is required")
         config = load_feature_config(options.config, options.tiny)
+        if options.seed is not None:
+            config = config.model_copy(update={"seeds": (options.seed,), "seed_shares": (1.0,)})
         minutes = options.minutes or (TINY_MINUTES if options.tiny else 8.5)
         reserve = TINY_RESERVE_S if options.tiny else RESERVE_S
-        run_features(config, options.out, minutes, options.workers, options.device, reserve)
+        run_features(config, options.out, minutes, options.workers, options.device, reserve, options.bank)
     except VqldmError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -18,6 +18,7 @@ from napari_vqldm.metrics import degradations
 from napari_vqldm.simulate import noisy_in_filament_units
 from napari_vqldm.training.features.bank import SCENE_LABELS, FeatureBank
 from napari_vqldm.training.features.config import FeatureTrainConfig
+from napari_vqldm.training.features.maps import CELL
 
 DRAWN_LABELS = ("log_photons", "background", "log_gain", "blur_before", "blur_after", "scramble", "haze")
 TARGETS = (*SCENE_LABELS[:-1], *DRAWN_LABELS)
@@ -32,13 +33,15 @@ class Views:
     """Two views of a batch.
 
     ``volumes`` (2 B, 1, D, H, W), first views before second ones; ``targets`` (B, T) as in `TARGETS`, ``known``
-    (B, T), 1 where the target can be asked for; ``organisation`` (B,) int64, -100 where it cannot.
+    (B, T), 1 where the target can be asked for; ``organisation`` (B,) int64, -100 where it cannot; ``maps``
+    (2 B, 3, d, h, w), see `maps.MAPS`.
     """
 
     volumes: Tensor
     targets: Tensor
     known: Tensor
     organisation: Tensor
+    maps: Tensor
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ class ViewMaker:
         self, rows: npt.NDArray[np.int64], drawn: Drawn, rng: np.random.Generator, count: int = 2, turn: bool = True
     ) -> Views:
         """Return ``count`` views of the volumes ``rows``; without ``turn`` they are the central crop as it is."""
-        clean = torch.stack([self._crop(int(row), rng, turn) for _ in range(count) for row in rows])[:, None].float()
+        crops = [self._crop(int(row), rng, turn) for _ in range(count) for row in rows]
+        clean = torch.stack([volume for volume, _ in crops])[:, None].float()
+        maps = torch.from_numpy(np.stack([m for _, m in crops])).to(self.device)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         volumes = self._degrade(clean, drawn, generator, count)
         labels = np.concatenate([self.bank.labels[rows][:, :-1], drawn.labels()], axis=1)
@@ -131,22 +136,28 @@ class ViewMaker:
         known[:, : len(SCENE_LABELS) - 1] = readable[:, None]
         known[:, TARGETS.index("background")] = ~drawn.noise_free
         organisation = np.where(readable, self.bank.labels[rows][:, -1], -100).astype(np.int64)
-        return Views(volumes, *(torch.from_numpy(a).to(self.device) for a in (labels, known, organisation)))
+        targets, asked, kind = (torch.from_numpy(a).to(self.device) for a in (labels, known, organisation))
+        return Views(volumes, targets, asked, kind, maps)
 
-    def _crop(self, row: int, rng: np.random.Generator, turn: bool) -> Tensor:
+    def _crop(self, row: int, rng: np.random.Generator, turn: bool) -> tuple[Tensor, FloatArray]:
+        """Return a window and its maps; it starts at the corner of a cell of the maps."""
         if self._resident is not None:
             volume = self._resident[row]
         else:
             volume = torch.from_numpy(np.array(self.bank.volumes[row])).to(self.device)
-        free = [have - want for have, want in zip(volume.shape, self.config.window, strict=True)]
+        window = self.config.window
+        free = [(have - want) // c for have, want, c in zip(volume.shape, window, CELL, strict=True)]  # cells
         low = [int(rng.integers(n + 1)) if turn else n // 2 for n in free]
-        z, y, x = (slice(a, a + n) for a, n in zip(low, self.config.window, strict=True))
+        z, y, x = (slice(a * c, a * c + n) for a, c, n in zip(low, CELL, window, strict=True))
         crop = volume[z, y, x]
+        i, j, k = (slice(a, a + n // c) for a, c, n in zip(low, CELL, window, strict=True))
+        maps = self.bank.maps[row][:, i, j, k]
         if turn:
-            crop = torch.rot90(crop, int(rng.integers(4)), (1, 2))
+            turns = int(rng.integers(4))
             flips = [axis for axis in (0, 1) if rng.integers(2)]  # a turn and one lateral flip make the other one
-            crop = crop.flip(flips) if flips else crop
-        return crop
+            crop = torch.rot90(crop, turns, (1, 2)).flip(flips)
+            maps = np.flip(np.rot90(maps, turns, (2, 3)), tuple(1 + axis for axis in flips))
+        return crop, np.ascontiguousarray(maps)
 
     def _degrade(self, clean: Tensor, drawn: Drawn, generator: torch.Generator, count: int) -> Tensor:
         """Blur, scramble, haze, camera, blur, gain: in the order of the light."""
