@@ -37,6 +37,7 @@ from napari_vqldm.config_simulation import (
     LabellingConfig,
     OpticsConfig,
     SimulationConfig,
+    SpindleConfig,
 )
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "QuantizerConfig",
     "Range",
     "SimulationConfig",
+    "SpindleConfig",
     "read_toml",
     "to_json",
     "validate",

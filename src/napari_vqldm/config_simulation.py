@@ -202,6 +202,32 @@ class LabellingConfig(Config):
         return _ordered(self)
 
 
+class SpindleConfig(Config):
+    """Spindles of the organisation of that name: two poles, arcs between them, short astral filaments."""
+
+    length_um: Range = (6.0, 10.0)  # above 0, pole to pole; shorter where a cell has no room
+    # At the equator, where arcs then cross evenly all over a disk; None: they thin out from the axis.
+    width_um: Range | None = None
+    astral_share: Range = (0.1, 0.3)  # of the filaments
+    # The rest only for spindles with a width.
+    minus_ends: Fraction = 0.0  # arcs start within this share of their way, from the pole on
+    fiber_share: Range = (0.0, 0.0)  # of the arcs, bound to few places of the equator as kinetochore fibers are
+    num_fibers: Range = (20.0, 46.0)
+
+    @model_validator(mode="after")
+    def _has_poles(self) -> Self:
+        if self.length_um[0] < 1.0 or (self.width_um is not None and self.width_um[0] <= 0):
+            raise ValueError(
+                f"expected length_um from 1 and width_um above 0, got {self.length_um} and {self.width_um}"
+            )
+        for name in ("astral_share", "fiber_share"):
+            if getattr(self, name)[1] > 1.0:
+                raise ValueError(f"{name}: expected at most 1, got {getattr(self, name)}")
+        if self.width_um is None and (self.minus_ends > 0 or self.fiber_share[1] > 0):
+            raise ValueError("minus_ends and fiber_share: expected width_um with them, got none")
+        return _ordered(self)
+
+
 def _default_mix() -> dict[Organisation, float]:
     return {"aster": 0.3, "two_asters": 0.05, "free": 0.4, "aligned": 0.15, "spindle": 0.1}
 
@@ -251,8 +277,9 @@ class SimulationConfig(_Grown):
     bundles: BundleConfig = BundleConfig()
     buckles: BuckleConfig = BuckleConfig()
     labelling: LabellingConfig = LabellingConfig()
+    spindle: SpindleConfig = SpindleConfig()
 
-    _later = frozenset({"haze", "illumination", "cell", "bundles", "buckles", "labelling"})
+    _later = frozenset({"haze", "illumination", "cell", "bundles", "buckles", "labelling", "spindle"})
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> Self:

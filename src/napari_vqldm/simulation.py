@@ -17,6 +17,7 @@ from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.simulate import SampleParameters, Simulator, label_filaments, render_camera, tier
 from napari_vqldm.simulate.draws import CAMERA, check_seed, integer_seed
 from napari_vqldm.simulate.optics import line_width_um
+from napari_vqldm.simulate.presets import PRESETS, preset
 from napari_vqldm.volume import Volume, check_blur
 
 
@@ -87,7 +88,7 @@ def simulate(
     seed : int
         From 0 to 2**64 - 1.
     config : SimulationConfig, str or Path, optional
-        Distribution of scenes: a configuration, the name of a tier, or a TOML file. None: the standard tier.
+        Distribution of scenes: a configuration, the name of a tier or preset, or a TOML file. None: the standard tier.
     camera : CameraConfig, optional
         Record ``noisy`` with this camera, in camera counts. None: the camera of the configuration with photons and
         background drawn per volume, in filament units.
@@ -106,7 +107,7 @@ def simulate(
     Raises
     ------
     ConfigError
-        If an argument is out of range, a blur is wider than the volumes, or there is no such tier or file.
+        If an argument is out of range, a blur is wider than the volumes, or there is no such tier, preset or file.
     """
     return [step.result for step in simulate_steps(count, seed, config, camera, noisy, start, device)]
 
@@ -137,6 +138,8 @@ def _configuration(config: SimulationConfig | str | Path | None) -> SimulationCo
         return config
     if config is not None and Path(config).suffix == ".toml":
         return validate(SimulationConfig, read_toml(Path(config)), str(config))
+    if str(config) in PRESETS:
+        return preset(str(config))
     return tier() if config is None else tier(str(config))
 
 

@@ -12,6 +12,7 @@ import typer
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
 from napari_vqldm.cli.targets import check_targets, folder_target, make_folder
+from napari_vqldm.errors import ConfigError
 
 if TYPE_CHECKING:
     from napari_vqldm.config import SimulationConfig
@@ -26,11 +27,30 @@ def simulate(
     seed: opt.Seed = 0,
     start: opt.Start = 0,
     config: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--config", metavar="TIER|FILE.toml", help="Distribution of scenes.", rich_help_panel=opt.SAMPLING
+            "--config",
+            metavar="TIER|FILE.toml",
+            help="Distribution of scenes; by default the tier standard.",
+            rich_help_panel=opt.SAMPLING,
         ),
-    ] = "standard",
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="spindle or interphase: tuned on real images; or a tier: sparse, standard, hard. Instead of --config; "
+            "the options below win over it.",
+            rich_help_panel=opt.SAMPLING,
+        ),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            "--density", help="Length of filament per volume, um/um3, instead of a range.", rich_help_panel=opt.SAMPLING
+        ),
+    ] = None,
     shape: opt.Shape = None,
     voxel_size: opt.VoxelSize = None,
     photons: opt.Photons = None,
@@ -58,7 +78,7 @@ def simulate(
     """
     reporter = Reporter(as_json)
     camera = opt.camera_of(photons, background, read_noise, offset, blur)
-    distribution = _configuration(config, shape, voxel_size)
+    distribution = _configuration(config, preset, density, shape, voxel_size)
     folder = folder_target(out)
     stems = [f"simulated-seed{seed}-{index:03d}" for index in range(start, start + count)]
 
@@ -135,13 +155,25 @@ def _write_truth(result: SimulatedVolume, stem: Path, chosen: Sequence[str], for
 
 
 def _configuration(
-    name: str, shape: tuple[int, int, int] | None, voxel_size: tuple[float, float, float] | None
+    config: str | None,
+    preset_name: str | None,
+    density: float | None,
+    shape: tuple[int, int, int] | None,
+    voxel_size: tuple[float, float, float] | None,
 ) -> SimulationConfig:
-    """Read a tier or TOML file and replace shape and voxel size where they were given."""
+    """Read a tier, preset or TOML file and replace density, shape and voxel size where they were given."""
     from napari_vqldm.config import SimulationConfig, read_toml, validate
-    from napari_vqldm.simulate import tier
+    from napari_vqldm.simulate import preset, tier
 
-    values = read_toml(Path(name)) if name.endswith(".toml") else tier(name).model_dump()
+    if config is not None and preset_name is not None:
+        raise ConfigError(f"expected --config or --preset, got both ({config} and {preset_name}): leave one out")
+    name = preset_name or config or "standard"
+    if preset_name is not None:
+        values = preset(preset_name).model_dump()
+    else:
+        values = read_toml(Path(name)) if name.endswith(".toml") else tier(name).model_dump()
+    if density is not None:
+        values["length_density_um_per_um3"] = (density, density)
     if shape is not None:
         values["shape"] = shape
     if voxel_size is not None:

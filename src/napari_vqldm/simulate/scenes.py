@@ -8,17 +8,19 @@ Coordinates are micrometres relative to the corner of the window, (z, y, x).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_vqldm.config import Organisation
+from napari_vqldm.config import Organisation, SpindleConfig
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.simulate.buckles import Buckles
 from napari_vqldm.simulate.bundles import Bundles
 from napari_vqldm.simulate.cell import Cell
+from napari_vqldm.simulate.draws import uniform
 from napari_vqldm.simulate.filaments import FloatArray, Guide, directions, grow, join, lengths_inside, trim
+from napari_vqldm.simulate.spindle import draw_arcs
 
 CONTOUR_LIMITS_UM = (1.0, 50.0)
 CONTOUR_SHAPE = 2.0  # of the gamma distribution of contour lengths: fewer stubs than an exponential one
@@ -42,6 +44,7 @@ class Surroundings:
     cell: Cell | None = None  # filaments stay in its cytosol
     buckles: Buckles | None = None
     bundles: Bundles | None = None
+    spindle: SpindleConfig = field(default_factory=SpindleConfig)
 
     def contours(self, rng: np.random.Generator, count: int, *, along: bool = False, scale: float = 1.0) -> FloatArray:
         """Draw contour lengths (count,), um; ``along``: those of filaments met by a random point (length-biased)."""
@@ -174,7 +177,7 @@ def _spindle(around: Surroundings, rng: np.random.Generator) -> Propose:
 
     The guiding field a / |a|^2 - b / |b|^2 (a, b: from the poles) has the circles through both poles as field lines.
     """
-    span = rng.uniform(6.0, 10.0)
+    span = uniform(rng, around.spindle.length_um)
     axis = directions(rng, 1, (0.25 * around.out_of_plane, 1.0, 1.0))[0]
     middle = 0.5 * around.extent + rng.standard_normal(3) * 0.1 * around.extent
     if around.cell is not None:  # as long as fits
@@ -183,8 +186,9 @@ def _spindle(around: Surroundings, rng: np.random.Generator) -> Propose:
         span *= _SPANS[int(np.argmax(fits))]
     poles = np.stack([middle - 0.5 * span * axis, middle + 0.5 * span * axis])
     opening = rng.uniform(0.4, 0.65)  # standard deviation of the angle to the axis at the pole, rad
-    astral = rng.uniform(0.1, 0.3)
+    astral = uniform(rng, around.spindle.astral_share)
     across = np.linalg.svd(axis[None])[2][1:]  # two unit vectors across the axis
+    filled = draw_arcs(around.spindle, float(span), rng)
 
     def propose(count: int) -> list[FloatArray]:
         pole = rng.integers(2, size=count)
@@ -196,6 +200,10 @@ def _spindle(around: Surroundings, rng: np.random.Generator) -> Propose:
         sideways = np.cos(azimuth) * across[0] + np.sin(azimuth) * across[1]
         tangents = np.cos(angle) * toward + np.sin(angle) * sideways
         origins = poles[pole] + 0.3 * tangents + 0.1 * rng.standard_normal((count, 3))
+        if filled is not None:
+            start, heading = (toward * v[:, :1] + v[:, 1:] @ across for v in filled.draw(rng, count))
+            origins = np.where(is_astral[:, None], origins, poles[pole] + start)
+            tangents = np.where(is_astral[:, None], tangents, heading)
         arcs = np.clip(around.contours(rng, count), 0.35 * span, 1.2 * span)
         lengths = np.where(is_astral, around.contours(rng, count, scale=0.3), arcs)
         held = np.ones(count, dtype=bool) if around.cell is None else around.cell.holds(origins)

@@ -247,6 +247,7 @@ class Simulator:
             cell=parts.cell,
             buckles=parts.buckles(),
             bundles=parts.bundles(),
+            spindle=self.config.spindle,
         )
         length = parameters.length_density_um_per_um3 * float(extent.prod())
         filaments = populate(parameters.organisation, around, length, rng)
