@@ -25,7 +25,8 @@ from napari_vqldm.metrics.feature_unit import measure_unit, save_unit, unit_file
 from napari_vqldm.metrics.features import load_extractor
 from napari_vqldm.report import fidelity
 from napari_vqldm.report.profile import profile
-from napari_vqldm.report.scores import DISTANCES, MEASURES, SHARES, floors
+from napari_vqldm.report.scores import DISTANCES, SHARES, floors
+from napari_vqldm.report.set_numbers import MEASURES
 from napari_vqldm.report.sets import VOXEL_SIZE_UM
 from napari_vqldm.simulate.mt_sim import SPLITS, TIERS, fingerprint, mt_sim_split, mt_sim_volumes
 

@@ -60,9 +60,18 @@ def show(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def percent(value: float | None) -> str:
-    """A relative difference."""
-    return "-" if value is None else f"{100 * value:+.0f} %"
+def ranged(value: Any, ends: dict[str, Any] | None) -> str:
+    """A number and its 95 % interval, where there is one."""
+    if value is None or not ends or ends["low"] is None:
+        return show(value)
+    return f"{show(value)} ({show(ends['low'])} to {show(ends['high'])})"
+
+
+def percent(value: float | None, ends: dict[str, Any] | None = None) -> str:
+    """A relative difference and its 95 % interval, where there is one."""
+    if value is None or not ends or ends["low"] is None:
+        return "-" if value is None else f"{100 * value:+.0f} %"
+    return f"{100 * value:+.0f} % ({100 * ends['low']:+.0f} to {100 * ends['high']:+.0f} %)"
 
 
 def sensitivity_section(found: dict[str, Any]) -> list[str]:
@@ -139,21 +148,22 @@ def evaluation_sections(found: list[dict[str, Any]]) -> list[str]:
         for key, standard in GENERATION.items():
             cells = []
             for name in names:
-                text = show(rows[name]["scorecard"][key])
-                cells.append(f"{text} ({rows[name]['verdicts'][key]})" if name == "candidate" else text)
+                text = ranged(rows[name]["scorecard"][key], rows[name].get("scorecard_intervals", {}).get(key))
+                cells.append(f"{text}, {rows[name]['verdicts'][key]}" if name == "candidate" else text)
             body.append([standard.title, *cells])
         lines += [
             f"## {scores['candidate']['name']} against {scores['against']}",
             "",
             f"Track: {scores['track']}; {scores['volumes_per_set']} volumes a set, {scores['effort']} setting. In "
-            "standard deviations of another draw of the reference: about 0 is as good as real.",
+            "standard deviations of another draw of the reference: about 0 is as good as real. In parentheses 95 % "
+            "intervals over volumes.",
             "",
             *table(["", *names], body),
         ]
         lines += [
             "Candidate over reference: "
             + ", ".join(
-                f"{name.replace('_', ' ')} {percent(value)}"
+                f"{name.replace('_', ' ')} {percent(value, rows['candidate'].get('relative_intervals', {}).get(name))}"
                 for name, value in rows["candidate"]["relative_to_reference"].items()
             )
             + ".",
@@ -161,9 +171,13 @@ def evaluation_sections(found: list[dict[str, Any]]) -> list[str]:
         ]
         if "reconstruction" in scores:
             part = scores["reconstruction"]
+            ends = part.get("scorecard_intervals", {})
             lines += table(
                 [f"reconstruction of {part['volumes']} volumes", "value", "verdict"],
-                [[RECONSTRUCTION[k].title, show(v), part["verdicts"][k]] for k, v in part["scorecard"].items()],
+                [
+                    [RECONSTRUCTION[k].title, ranged(v, ends.get(k)), part["verdicts"][k]]
+                    for k, v in part["scorecard"].items()
+                ],
             )
         if "memorization" in scores:
             m = scores["memorization"]

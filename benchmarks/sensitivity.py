@@ -24,7 +24,8 @@ from napari_vqldm.files import atomic_path
 from napari_vqldm.metrics.degradations import blur, phase_scramble
 from napari_vqldm.metrics.features import load_extractor
 from napari_vqldm.report.profile import Profile, profile
-from napari_vqldm.report.scores import DISTANCES, distances, floors, set_numbers
+from napari_vqldm.report.scores import DISTANCES, distances, floors
+from napari_vqldm.report.set_numbers import set_numbers
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array
 from napari_vqldm.simulate.mt_sim import Split, mt_sim_split, mt_sim_volumes, record
 from napari_vqldm.volume import Float3

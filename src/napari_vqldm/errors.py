@@ -44,3 +44,7 @@ class ConditionError(VqldmError):
 
 class TrainingError(VqldmError):
     """A training stage collapsed or failed its quality gate."""
+
+
+class WorkerError(VqldmError):
+    """A process that shared the work of a command died."""

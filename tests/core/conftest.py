@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,8 +22,11 @@ from napari_vqldm.config import (
     SimulationConfig,
 )
 from napari_vqldm.latent import LatentSpace
+from napari_vqldm.metrics.distribution import Spectrum
+from napari_vqldm.metrics.morphology import Morphology
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.report.profile import EDGES, Profile
 from napari_vqldm.simulation import simulate
 from napari_vqldm.volume import Volume
 
@@ -139,3 +143,38 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Import a module of ``benchmarks/``."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     return importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def draw_profile() -> Callable[..., Profile]:
+    """Draw what would be measured in one volume, without a volume; ``shift`` moves the first of its features."""
+    frequency = np.linspace(0.2, 5.0, 60)
+
+    def draw(rng: np.random.Generator, shift: float = 0.0) -> Profile:
+        features = rng.normal(size=64) / np.sqrt(1.0 + np.arange(64) / 4.0)
+        features[0] += shift
+        intensities = rng.gamma(1.5, 0.2 * np.exp(0.2 * rng.normal()), size=2000)
+        power = np.exp(-frequency + 0.3 * rng.normal() + 0.1 * rng.normal(size=60))
+        q = np.abs(rng.normal(1.0, 0.2, size=8))
+        found = Morphology(
+            num_filaments=10, length_um=30.0, length_density_um_per_um3=0.3 * float(np.exp(0.3 * rng.normal())),
+            median_length_um=3.0, mean_curvature_per_um=q[0], persistence_length_um=20.0 * q[1],
+            persistence_error_um=1.0, persistence_reason="",
+            orientation=((0.2, 0.0, 0.0), (0.0, 0.4, 0.0), (0.0, 0.0, 0.4)), z_alignment=0.2 * q[2],
+            nematic_order=0.3 * q[3], director_degrees=0.0, junctions_per_um3=0.1 * q[4],
+            median_branch_length_um=2.0 * q[5], ends_per_um3=0.1 * q[6],
+        )  # fmt: skip
+        return Profile(
+            features=features.astype(np.float32),
+            lateral=Spectrum(frequency, power),
+            axial=Spectrum(frequency, power),
+            histogram=np.histogram(intensities, EDGES)[0] / 2000.0,
+            mean=float(intensities.mean()),
+            mean_square=float((intensities**2).mean()),
+            lengths_um=rng.exponential(3.0, size=12),
+            morphology=found,
+            width_lateral_um=0.25,
+            width_axial_um=0.6,
+        )
+
+    return draw

@@ -12,7 +12,7 @@ import torch
 from napari_vqldm.card import read_header
 from napari_vqldm.checkpoint import load_checkpoint, save_checkpoint
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.report.attach import attach
+from napari_vqldm.report.attach import attach, card_entry
 
 
 def scores_of(sha: str) -> dict[str, Any]:
@@ -76,3 +76,28 @@ def test_scores_of_other_weights_are_refused(tmp_path: Path, build: Callable[...
         attach(path, scores_of("1" * 64))
     assert path.read_bytes() == before
     assert torch.is_tensor(load_checkpoint(path).space.autoencoder.state_dict().popitem()[1])
+
+
+def test_judged_numbers_keep_the_ends_of_their_intervals(tmp_path: Path, build: Callable[..., Any]) -> None:
+    config, space, denoiser = build("ldm")
+    path = save_checkpoint(tmp_path / "m.safetensors", config=config, space=space, denoiser=denoiser)
+    scores = scores_of(read_header(path).card.weights_sha256)
+    row = scores["rows"]["candidate"]
+    row["scorecard"] = {"frechet_sds": 3.0, "kid_sds": 1.0}
+    row["verdicts"] = {"frechet_sds": "acceptable", "kid_sds": "excellent"}
+    assert card_entry(scores)["generation"]["kid_sds"] == {"value": 1.0, "verdict": "excellent"}  # of older scores
+    assert "relative_intervals" not in card_entry(scores)
+    row["scorecard_intervals"] = {"frechet_sds": {"low": 1.5, "high": 4.5}, "kid_sds": {"low": None, "high": None}}
+    row["relative_intervals"] = {"length_density": {"low": -0.2, "high": 0.0}}
+    scores["reconstruction"] = {
+        "scorecard": {"ssim": 0.97},
+        "verdicts": {"ssim": "acceptable"},
+        "scorecard_intervals": {"ssim": {"low": 0.96, "high": 0.98}},
+    }
+    attach(path, scores)
+    (entry,) = read_header(path).card.scorecard["evaluation"].values()
+    assert entry["generation"]["frechet_sds"] == {"value": 3.0, "low": 1.5, "high": 4.5, "verdict": "acceptable"}
+    assert entry["generation"]["kid_sds"]["low"] is None
+    assert entry["reconstruction"]["ssim"] == {"value": 0.97, "low": 0.96, "high": 0.98, "verdict": "acceptable"}
+    assert entry["relative_to_reference"]["length_density"] == -0.1
+    assert entry["relative_intervals"] == {"length_density": {"low": -0.2, "high": 0.0}}

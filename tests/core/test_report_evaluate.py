@@ -15,11 +15,14 @@ from napari_vqldm.cli.console import to_json_text
 from napari_vqldm.config import SimulationConfig
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.files import write_volume
+from napari_vqldm.metrics.features import load_extractor
 from napari_vqldm.report.attach import attach
 from napari_vqldm.report.evaluate import Effort, evaluate, evaluate_steps
 from napari_vqldm.report.evaluation_page import evaluation_page
+from napari_vqldm.report.featured import featured
 from napari_vqldm.report.page import render_html
-from napari_vqldm.report.sets import parse_against
+from napari_vqldm.report.samples import model_samples
+from napari_vqldm.report.sets import VOXEL_SIZE_UM, parse_against
 from napari_vqldm.simulate.mt_sim import mt_sim_split, mt_sim_volumes
 from napari_vqldm.volume import Volume
 
@@ -52,6 +55,22 @@ def test_what_would_fail_after_minutes_is_refused_at_once(model: Model, tmp_path
         next(evaluate_steps(tmp_path, tmp_path, SMALL))
 
 
+def test_samples_and_features_of_a_batch_are_those_of_one_at_a_time(wide_model: Model) -> None:
+    asked: list[dict[str, float | str]] = [{"length_density_um_per_um3": d} for d in (0.1, 0.3, 0.4)]
+    one = list(model_samples(wide_model, 5, asked, 1))
+    several = list(model_samples(wide_model, 5, asked, 1, at_once=2))
+    assert len(several) == 3
+    for a, b in zip(one, several, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(a).max())
+    assert not np.allclose(one[0], one[1], atol=1e-2)  # each has its own noise
+    extractor = load_extractor()
+    known, batch = list(featured(one, extractor)), list(featured(iter(one), extractor, at_once=2))
+    for (volume, row), (same, close), given in zip(known, batch, one, strict=True):
+        assert volume is given and same is given
+        np.testing.assert_array_equal(row, extractor([given], VOXEL_SIZE_UM)[0])
+        np.testing.assert_allclose(close, row, atol=1e-3 * np.abs(row).max())
+
+
 @pytest.mark.slow  # measures some fifty volumes of full size
 def test_a_model_is_evaluated_page_and_card_included(wide_model: Model) -> None:
     steps = list(evaluate_steps(wide_model, parse_against("standard"), SMALL))
@@ -72,6 +91,8 @@ def test_a_model_is_evaluated_page_and_card_included(wide_model: Model) -> None:
     for text in ("Scorecard", "Spectra", "Filaments, in micrometres", "Uncertainty", "Copies of training", "<svg"):
         assert text in page
     assert ">nan" not in page
+    again = evaluate(wide_model, parse_against("standard"), SMALL, workers=2)
+    assert json.loads(to_json_text(again.scores)) | {"created": scores["created"]} == scores
     attach(wide_model.path, found.scores)
     after = load_checkpoint(wide_model.path)
     assert after.weights_sha256 == wide_model.weights_sha256

@@ -15,7 +15,8 @@ from napari_vqldm.metrics.distribution import intensity_wasserstein
 from napari_vqldm.metrics.feature_net import FeatureNet
 from napari_vqldm.metrics.features import FeatureExtractor
 from napari_vqldm.report.profile import Profile, profile
-from napari_vqldm.report.scores import distances, floors, intensity_w1, measures, score_rows, scorecard, set_numbers
+from napari_vqldm.report.scores import distances, floors, intensity_w1, score_rows, scorecard
+from napari_vqldm.report.set_numbers import measures, set_numbers
 from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION
 from napari_vqldm.simulate import Simulator
 
@@ -82,6 +83,13 @@ def test_wrong_sets_stand_out_where_they_should(
     assert cards["blank"]["spectrum_lateral_db_sds"] == cards["blank"]["length_density_sds"] == float("inf")
     assert verdicts["blank"]["frechet_sds"] == "poor"
     assert found["rows"]["blank"]["relative_to_reference"]["length_density"] == -1.0
+    for row in found["rows"].values():
+        for name, ends in row["intervals"].items():
+            assert ends["low"] is None or ends["low"] <= row["distances"][name] <= ends["high"], name
+        for name, ends in row["scorecard_intervals"].items():
+            assert ends["low"] is None or ends["low"] <= row["scorecard"][name] <= ends["high"], name
+    assert found["rows"]["blank"]["intervals"]["spectrum_lateral_db"] == {"low": None, "high": None}  # infinite
+    assert found["rows"]["blurred"]["scorecard_intervals"]["spectrum_lateral_db_sds"]["low"] > 2
 
 
 def test_a_set_nearer_than_any_draw_is_no_good_set() -> None:

@@ -13,7 +13,11 @@ from napari_vqldm.files import atomic_path
 
 
 def card_entry(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return what a card keeps of an evaluation: verdicts with their numbers, floors, and how it was measured."""
+    """Return what a card keeps of an evaluation: verdicts with their numbers, floors, and how it was measured.
+
+    Judged numbers have the ends ``low`` and ``high`` of their 95 % interval, None where too few volumes can say; cards
+    written from scores without intervals have none.
+    """
     entry: dict[str, Any] = {
         "created": scores["created"],
         "setting": scores["effort"],
@@ -26,6 +30,8 @@ def card_entry(scores: dict[str, Any]) -> dict[str, Any]:
         row = scores["rows"]["candidate"]
         entry["generation"] = _judged(row)
         entry["relative_to_reference"] = row["relative_to_reference"]
+        if "relative_intervals" in row:
+            entry["relative_intervals"] = row["relative_intervals"]
     if "reconstruction" in scores:
         entry["reconstruction"] = _judged(scores["reconstruction"])
     if "memorization" in scores:
@@ -67,13 +73,19 @@ def attach(path: Path, scores: dict[str, Any]) -> None:
 
 
 def _judged(part: dict[str, Any]) -> dict[str, Any]:
-    return {name: {"value": value, "verdict": part["verdicts"][name]} for name, value in part["scorecard"].items()}
+    around = part.get("scorecard_intervals", {})
+    return {
+        name: {"value": value, **around.get(name, {}), "verdict": part["verdicts"][name]}
+        for name, value in part["scorecard"].items()
+    }
 
 
 def _plain(value: Any) -> Any:
     """Make values fit for strict JSON: what is not finite becomes None."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value

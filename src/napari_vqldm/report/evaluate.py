@@ -4,57 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from napari_vqldm import __version__
+import numpy as np
+import numpy.typing as npt
+
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.metrics.feature_unit import load_unit
-from napari_vqldm.metrics.features import FeatureExtractor, available_versions, load_extractor
-from napari_vqldm.metrics.tracer_bias import tracer_bias
+from napari_vqldm.metrics.features import FeatureExtractor, load_extractor
 from napari_vqldm.metrics.uncertainty import Spread
 from napari_vqldm.report import fidelity
 from napari_vqldm.report.copies import Copies, search_copies
+from napari_vqldm.report.featured import featured
 from napari_vqldm.report.folders import folder_windows, in_estimated_units
-from napari_vqldm.report.profile import Profile, profile
-from napari_vqldm.report.rows import degraded, denser, other_split, real_references
-from napari_vqldm.report.samples import askable, check_window, model_samples
+from napari_vqldm.report.parallel import Workers
+from napari_vqldm.report.plan import FULL, QUICK, QUICK_BANK, SAMPLE_SEED, Effort, Plan
+from napari_vqldm.report.profile import Profile, in_unit, measure
+from napari_vqldm.report.rows import degraded, denser, other_split, real_references, recorded, simulated
+from napari_vqldm.report.samples import askable, model_samples
 from napari_vqldm.report.scores import LEAST_VOLUMES, score_rows
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, VolumeSet, as_set
 from napari_vqldm.report.standards import RECONSTRUCTION
 from napari_vqldm.simulate import Simulator
-from napari_vqldm.simulate.mt_sim import Split, mt_sim_split, mt_sim_volumes, record
+from napari_vqldm.simulate.mt_sim import Split, mt_sim_split
 from napari_vqldm.volume import Float3
 
-SAMPLE_SEED = 2_026_001  # of noise and, where nothing is asked, of conditions
-QUICK_BANK = 96
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is computed.
-
-    Attributes
-    ----------
-    count : int
-        Volumes of each set.
-    reconstructions : int
-        Simulated volumes that a model reconstructs.
-    bank, queries : int
-        Training volumes that are searched for copies (None: all of them), and samples that they are searched for.
-    """
-
-    name: str
-    count: int
-    reconstructions: int
-    bank: int | None
-    queries: int
-
-
-QUICK = Effort("quick", 16, 8, QUICK_BANK, 8)
-FULL = Effort("full", 64, 64, None, 32)
+__all__ = ["FULL", "QUICK", "Effort", "Evaluation", "EvaluationStep", "evaluate", "evaluate_steps"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +66,7 @@ def evaluate_steps(
     extractor: FeatureExtractor | None = None,
     sampling_steps: int | None = None,
     voxel_size_um: Float3 | None = None,
+    workers: int = 1,
 ) -> Iterator[EvaluationStep]:
     """Compare a candidate with a reference set and with what stands beside every such number.
 
@@ -102,11 +79,14 @@ def evaluate_steps(
     effort : Effort
         ``QUICK`` takes minutes on a CPU, ``FULL`` hours.
     extractor : FeatureExtractor, optional
-        The current release by default.
+        The current release by default, on the device of a model.
     sampling_steps : int, optional
         Of the model's sampler; the checkpoint's by default.
     voxel_size_um : tuple of float, optional
         Of files that do not state it.
+    workers : int
+        Processes of one thread each that simulate and measure on the CPU; 1: no other than this. No score depends on
+        it to the last bit. They are spawned: a script needs an ``if __name__ == "__main__"`` around the call.
 
     Yields
     ------
@@ -116,10 +96,16 @@ def evaluate_steps(
     Raises
     ------
     ConfigError
-        If a folder holds too few volumes, or a model without denoiser is compared with real stacks.
+        If a folder holds too few volumes, a model without denoiser is compared with real stacks, or ``workers`` is
+        below 1.
+    WorkerError
+        If one of several workers dies.
     """
-    run = _Run(candidate, against, effort, extractor or load_extractor(), sampling_steps, voxel_size_um)
-    yield from run.steps()
+    if extractor is None:
+        extractor = load_extractor(device=candidate.device if isinstance(candidate, Model) else "cpu")
+    plan = Plan(candidate, against, effort, extractor, sampling_steps, voxel_size_um)
+    with Workers(workers) as pool:
+        yield from _Run(plan, pool).steps()
 
 
 def evaluate(candidate: Model | Path, against: Split | Path, effort: Effort = QUICK, **options: Any) -> Evaluation:
@@ -135,23 +121,14 @@ def evaluate(candidate: Model | Path, against: Split | Path, effort: Effort = QU
 class _Run:
     """One evaluation under way."""
 
-    def __init__(
-        self,
-        candidate: Model | Path,
-        against: Split | Path,
-        effort: Effort,
-        extractor: FeatureExtractor,
-        sampling_steps: int | None,
-        voxel_size_um: Float3 | None,
-    ) -> None:
-        self.candidate, self.against, self.effort = candidate, against, effort
-        self.extractor, self.sampling_steps, self.voxel_size_um = extractor, sampling_steps, voxel_size_um
-        self.split = against if isinstance(against, Split) else mt_sim_split("standard", "test")
-        self.is_simulated = isinstance(against, Split)
-        self.size = effort.count
+    def __init__(self, plan: Plan, workers: Workers) -> None:
+        self.plan, self.workers = plan, workers
+        self.candidate, self.against, self.effort = plan.candidate, plan.against, plan.effort
+        self.split, self.is_simulated, self.real_name = plan.split, plan.is_simulated, plan.real_name
+        self.size = plan.effort.count
         # Where the brightness of files was estimated, that of simulated volumes is too: the same error on both sides.
-        self.is_estimated = isinstance(against, Path)
-        self.index, self.total = 0, effort.count * (9 if isinstance(candidate, Model) else 8)
+        self.is_estimated = not plan.is_simulated
+        self.index, self.total = 0, self.size * (9 if isinstance(self.candidate, Model) else 8)
         self.notes: list[str] = []
         self.rows: dict[str, VolumeSet] = {}
         self.measured: dict[str, list[Profile]] = {}
@@ -168,7 +145,7 @@ class _Run:
 
     def steps(self) -> Iterator[EvaluationStep]:
         """Do all of it."""
-        self.check()
+        self.plan.check()
         self.read_candidate()
         yield from self.make_references()
         yield from self.sample_candidate()
@@ -183,31 +160,10 @@ class _Run:
             if "candidate" in self.rows and self.candidate.config.simulation is not None:
                 yield from self.search_copies(self.candidate)
             self.scores["card_memorization"] = dict(self.candidate.header.card.memorization)
-        self.scores |= self.about()
+        self.scores |= self.plan.about(self.size, self.notes)
         sets = {"reference": self.reference} | self.rows
         found = Evaluation(self.scores, sets, self.measured, self.copies, self.spread, self.shown)
         yield EvaluationStep(self.index, self.index + 1, "done", found)
-
-    def check(self) -> None:
-        """Refuse what would fail after minutes."""
-        if self.is_simulated:
-            available = min(mt_sim_split(self.split.tier, name).count for name in ("test", "val", "extractor"))
-            if self.size > available:
-                raise ConfigError(f"--count {self.size}: expected at most {available}, the volumes of a split")
-        if isinstance(self.candidate, Model):
-            check_window(self.candidate)
-            if self.candidate.denoiser is None and not self.is_simulated:
-                raise ConfigError(
-                    f"model {self.candidate.name} has no denoiser, so it generates nothing: evaluate it against a tier "
-                    "of MT-Sim v1"
-                )
-        if self.extractor.version in available_versions():
-            load_unit(self.extractor.version)
-
-    @property
-    def real_name(self) -> str:
-        """Name of the row that is another draw of the reference."""
-        return "another seed" if self.is_simulated else "other half"
 
     def read_candidate(self) -> None:
         """Read a folder first: it says how many volumes can be compared."""
@@ -216,7 +172,7 @@ class _Run:
         if isinstance(self.against, Path) and self.candidate.resolve() == self.against.resolve():
             raise ConfigError(f"{self.candidate}: expected another folder than that of --against: it would be compared "
                               "with itself")  # fmt: skip
-        found = folder_windows(self.candidate, self.size, self.voxel_size_um)
+        found = folder_windows(self.candidate, self.size, self.plan.voxel_size_um)
         if len(found.windows) < LEAST_VOLUMES:
             raise ConfigError(
                 f"{self.candidate}: expected at least {LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um to compare, got "
@@ -225,7 +181,7 @@ class _Run:
         self.size, self.is_estimated = len(found.windows), self.is_estimated or found.estimated
         windows, notes = found.windows, list(found.notes)
         if found.noise_free:
-            windows = list(record(windows, other_split(self.split)))
+            windows = recorded(windows, other_split(self.split), self.workers)
             notes.append("They are noise-free, by their own record, and were recorded by the tier's camera.")
         self.rows["candidate"] = VolumeSet(str(self.candidate), windows, "files", notes=tuple(notes))
         self.notes += [f"Candidate: {note}" for note in notes]
@@ -233,18 +189,18 @@ class _Run:
     def make_references(self) -> Iterator[EvaluationStep]:
         """Make the reference, another draw of it, and the simulator's volumes; all sets get one size."""
         if not isinstance(self.against, Split):
-            self.reference, self.second = real_references(self.against, self.size, self.voxel_size_um)
+            self.reference, self.second = real_references(self.against, self.size, self.plan.voxel_size_um)
             self.size = len(self.reference.volumes)
             self.notes += [f"Reference: {note}" for note in self.reference.notes]
         drawn = []
-        for volume in mt_sim_volumes(self.split, range(self.size)):
+        for volume in simulated(self.split, self.size, self.workers):
             drawn.append(volume)
             yield self.done("simulating")
         self.simulator = as_set(f"MT-Sim v1, {self.split.tier} tier, {self.split.name} split", drawn)
         if self.is_simulated:
             other = mt_sim_split(self.split.tier, "val" if self.split.name != "val" else "test")
             more = []
-            for volume in mt_sim_volumes(other, range(self.size)):
+            for volume in simulated(other, self.size, self.workers):
                 more.append(volume)
                 yield self.done("simulating another seed")
             self.reference, self.second = self.simulator, as_set(f"{other.name} split", more)
@@ -267,11 +223,11 @@ class _Run:
             asked.append(conditions)
             moved += was_moved
         clean: list[Array] = []
-        for volume in model_samples(self.candidate, SAMPLE_SEED, asked, self.sampling_steps):
+        for volume in model_samples(self.candidate, SAMPLE_SEED, asked, self.plan.sampling_steps):
             clean.append(volume)
             yield self.done(f"sampling {self.candidate.name}")
-        recorded = list(record(clean, source))
-        self.rows["candidate"] = VolumeSet(self.candidate.name, recorded, "simulated", clean)
+        noisy = recorded(clean, source, self.workers)
+        self.rows["candidate"] = VolumeSet(self.candidate.name, noisy, "simulated", clean)
         self.notes.append(
             f"{len(clean)} samples with the conditions of volumes of the {source.name} split, not of the reference, "
             "recorded by the tier's camera."
@@ -285,25 +241,27 @@ class _Run:
         """Add what stands beside the candidate."""
         self.rows[self.real_name] = self.second
         if self.is_simulated:
-            self.rows["25 % more filament"] = denser(self.split, self.size)
+            self.rows["25 % more filament"] = denser(self.split, self.size, self.workers)
         else:
             self.rows["the simulator itself"] = self.simulator
-        self.rows |= degraded(self.reference, self.split if self.is_simulated else None)
+        self.rows |= degraded(self.reference, self.split if self.is_simulated else None, self.workers)
 
     def measure(self) -> Iterator[EvaluationStep]:
-        """Measure every volume once."""
+        """Measure every volume once: the features here, on the device of their network, the rest by the workers."""
+        extractor = self.plan.extractor
         for name, chosen in ({"reference": self.reference} | self.rows).items():
+            is_estimated = self.is_estimated and chosen.track == "simulated"
+            volumes = (in_estimated_units(v) if is_estimated else v for v in chosen.volumes)
+            known = ((v, in_unit(row[None], extractor)[0]) for v, row in featured(volumes, extractor))
             self.measured[name] = []
-            for volume in chosen.volumes:
-                if self.is_estimated and chosen.track == "simulated":
-                    volume = in_estimated_units(volume)
-                self.measured[name].append(profile(volume, VOXEL_SIZE_UM, self.extractor))
+            for found in self.workers.map(_measure, known):
+                self.measured[name].append(found)
                 yield self.done(f"measuring: {name}")
 
     def reconstruct(self, model: Model) -> Iterator[EvaluationStep]:
         """Reconstruct simulated volumes, and say what noise alone decides in one of them."""
         truths = self.simulator.simulated[: self.effort.reconstructions]
-        for table in fidelity.fidelity_scores(model, truths, self.split):
+        for table in fidelity.fidelity_scores(model, truths, self.split, self.workers):
             yield self.done("reconstructing")
             if table is not None:
                 card = fidelity.scorecard(table)
@@ -317,47 +275,17 @@ class _Run:
         known = model.header.training.num_volumes
         wanted = self.effort.bank or known or QUICK_BANK
         samples = self.rows["candidate"].clean[: self.effort.queries]
-        twins = mt_sim_volumes(other_split(self.split), range(len(samples)))
-        held_out = [volume.clean for volume in twins]
+        held_out = [volume.clean for volume in simulated(other_split(self.split), len(samples), self.workers)]
         yield self.done("simulating unseen volumes")
-        for found in search_copies(model, samples, held_out, min(wanted, known or wanted), self.extractor):
+        count, extractor = min(wanted, known or wanted), self.plan.extractor
+        for found in search_copies(model, samples, held_out, count, extractor, self.workers):
             yield self.done("searching for copies")
             self.copies = found
         if self.copies is not None:
             self.scores["memorization"] = self.copies.scores
 
-    def sampling(self) -> dict[str, Any]:
-        """Say how samples were drawn."""
-        if not isinstance(self.candidate, Model) or self.candidate.denoiser is None:
-            return {}
-        diffusion = self.candidate.config.diffusion
-        steps = self.sampling_steps or diffusion.steps
-        return {"sampler": diffusion.sampler, "steps": steps, "seed": SAMPLE_SEED, "device": str(self.candidate.device)}
 
-    def about(self) -> dict[str, Any]:
-        """Say what was compared with what, and by which frozen tools."""
-        split = self.split
-        return {
-            "format": 1,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "package": __version__,
-            "candidate": _describe(self.candidate) | self.sampling(),
-            "against": f"MT-Sim v1, {split.tier} tier, {split.name} split" if self.is_simulated else str(self.against),
-            "track": "simulated" if self.is_simulated else "real stacks",
-            "effort": self.effort.name,
-            "volumes_per_set": self.size,
-            "extractor": {"version": self.extractor.version, "sha256": self.extractor.sha256},
-            "tracer_bias": tracer_bias().lines(),
-            "notes": self.notes,
-        }
-
-
-def _describe(candidate: Model | Path) -> dict[str, Any]:
-    if isinstance(candidate, Model):
-        return {
-            "kind": "model",
-            "name": candidate.name,
-            "family": candidate.config.family,
-            "weights_sha256": candidate.weights_sha256,
-        }
-    return {"kind": "folder", "name": str(candidate)}
+def _measure(known: tuple[Array, npt.NDArray[np.float32]]) -> Profile:
+    """Measure a volume whose features are known, in a process of its own."""
+    volume, features = known
+    return measure(volume, features, VOXEL_SIZE_UM)

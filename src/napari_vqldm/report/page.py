@@ -22,7 +22,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table under the pictures of a section; the first column names the row."""
+    """A small table under the pictures of a section; the first column names the row.
+
+    Lines of a cell after the first one are set smaller, below it.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -88,8 +91,10 @@ a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: un
 .missing { color: var(--warn); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; margin-top: 1rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; color: var(--soft); }
+th, td { text-align: right; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; color: var(--soft); white-space: normal; vertical-align: bottom; }
+.more { display: block; font-size: .76rem; color: var(--soft); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 18px; }
 .chart { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
 .chart text { font-size: 11.5px; fill: var(--soft); } .chart .rule { stroke: var(--line); }
@@ -175,6 +180,11 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}'
+
+
+def _cell(text: str) -> str:
+    first, *more = text.split("\n")
+    return f"<td>{escape(first)}" + "".join(f' <span class="more">{escape(line)}</span>' for line in more) + "</td>"

@@ -67,13 +67,18 @@ def in_unit(features: npt.NDArray[np.float32], extractor: FeatureExtractor) -> n
 
 def profile(volume: Array, voxel_size_um: Float3, extractor: FeatureExtractor) -> Profile:
     """Measure one volume (Z, Y, X) in filament units."""
+    return measure(volume, in_unit(extractor([volume], voxel_size_um), extractor)[0], voxel_size_um)
+
+
+def measure(volume: Array, features: npt.NDArray[np.float32], voxel_size_um: Float3) -> Profile:
+    """Measure one volume whose features (64,), in their unit, are known: this part needs no network."""
     trace = trace_filaments(volume, voxel_size_um)
     z, y, x = (n * s for n, s in zip(volume.shape, voxel_size_um, strict=True))
     width = filament_width(volume, trace.filaments, voxel_size_um)
     data = np.asarray(volume, np.float64)
     counts = np.histogram(np.clip(data, EDGES[0], EDGES[-1]), EDGES)[0]
     return Profile(
-        features=in_unit(extractor([volume], voxel_size_um), extractor)[0],
+        features=features,
         lateral=lateral_spectrum([volume], voxel_size_um),
         axial=axial_spectrum([volume], voxel_size_um),
         histogram=counts / data.size,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from torch import Tensor
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.metrics.degradations import blur, noise_only, phase_scramble
 from napari_vqldm.report.folders import folder_windows
+from napari_vqldm.report.parallel import Workers
 from napari_vqldm.report.scores import LEAST_VOLUMES
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, VolumeSet, as_set
-from napari_vqldm.simulate.mt_sim import Split, mt_sim_split, mt_sim_volumes, record
+from napari_vqldm.simulate.mt_sim import BenchmarkVolume, Split, mt_sim_split, mt_sim_volumes, record
 from napari_vqldm.volume import Float3
 
 BLUR_UM = 0.07  # standard deviation of the blurred copy, 0.7 lateral voxels: what a weak autoencoder does
@@ -24,6 +27,25 @@ DENSER = 1.25  # times the filament of the tier, in the row of a wrong simulator
 def other_split(split: Split) -> Split:
     """Return a split of the same tier that no reference uses."""
     return mt_sim_split(split.tier, "extractor" if split.name != "extractor" else "train")
+
+
+def simulated(split: Split, count: int, workers: Workers) -> Iterator[BenchmarkVolume]:
+    """Make the first ``count`` volumes of a split, as `mt_sim_volumes` does."""
+    return workers.map(partial(_simulated, split), range(count))
+
+
+def _simulated(split: Split, index: int) -> BenchmarkVolume:
+    return next(mt_sim_volumes(split, [index]))
+
+
+def recorded(clean: Sequence[Array], split: Split, workers: Workers) -> list[Array]:
+    """Record noise-free volumes (Z, Y, X) with the tier's camera, volume i with noise i, as `record` does."""
+    return list(workers.map(partial(_recorded, split), enumerate(clean)))
+
+
+def _recorded(split: Split, numbered: tuple[int, Array]) -> Array:
+    index, volume = numbered
+    return next(record([volume], replace(split, camera_seed=split.camera_seed + index)))
 
 
 def real_references(folder: Path, count: int, voxel_size_um: Float3 | None) -> tuple[VolumeSet, VolumeSet]:
@@ -59,16 +81,16 @@ def real_references(folder: Path, count: int, voxel_size_um: Float3 | None) -> t
     )
 
 
-def denser(split: Split, size: int) -> VolumeSet:
+def denser(split: Split, size: int, workers: Workers) -> VolumeSet:
     """Simulate the tier with more filament: what a wrong parameter of a simulator costs."""
     low, high = split.simulation.length_density_um_per_um3
     changed = split.simulation.model_copy(update={"length_density_um_per_um3": (low * DENSER, high * DENSER)})
     other = other_split(split)
     wrong = Split(split.tier, other.name, other.seed, other.count, changed, other.camera_seed)
-    return as_set("more filament", list(mt_sim_volumes(wrong, range(size))))
+    return as_set("more filament", list(simulated(wrong, size, workers)))
 
 
-def degraded(reference: VolumeSet, split: Split | None) -> dict[str, VolumeSet]:
+def degraded(reference: VolumeSet, split: Split | None, workers: Workers) -> dict[str, VolumeSet]:
     """Return copies of the reference that every honest score must tell from it.
 
     Noise-free volumes are changed before the camera where they are known; else the volumes themselves.
@@ -88,6 +110,6 @@ def degraded(reference: VolumeSet, split: Split | None) -> dict[str, VolumeSet]:
         if split is not None:
             noise = Split(split.tier, split.name, split.seed, split.count, split.simulation,
                           split.camera_seed + 100_000 * (number + 1))  # fmt: skip
-            volumes = list(record(volumes, noise))
+            volumes = recorded(volumes, noise, workers)
         sets[name] = VolumeSet(name, volumes, reference.track)
     return sets

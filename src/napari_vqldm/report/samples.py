@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
+
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.conditions import allowed_conditions, check_conditions
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.generate import decode_start, draw_start, plan_sampling, sample_starts
 from napari_vqldm.report.folders import LEAST_OF_WINDOW, windows_of
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, WINDOW, Array
+
+GPU_BATCH = 16  # volumes sampled at once
 
 
 def check_window(model: Model) -> None:
@@ -52,14 +56,25 @@ def askable(model: Model, wanted: Mapping[str, float | str]) -> tuple[dict[str, 
 
 
 def model_samples(
-    model: Model, seed: int, conditions: Sequence[Mapping[str, float | str]], steps: int | None
+    model: Model,
+    seed: int,
+    conditions: Sequence[Mapping[str, float | str]],
+    steps: int | None,
+    at_once: int | None = None,
 ) -> Iterator[Array]:
-    """Sample one noise-free volume per entry of ``conditions``, one at a time, with the checkpoint's own sampler."""
+    """Sample one noise-free volume per entry of ``conditions`` with the checkpoint's own sampler.
+
+    ``at_once`` is 1 on the CPU and 16 on a GPU where it is not given: noise and conditions of a volume do not depend on
+    it, its values do by rounding alone.
+    """
     sampling = plan_sampling(model, None, steps, None, None, None, "fp32")
-    for index, wanted in enumerate(conditions):
-        start = draw_start(model, seed, index, check_conditions(model.config, wanted))
-        latent = start.noise
-        for step in sample_starts(model, [start], sampling):
-            latent = step.latent[0]
-        volume = decode_start(model, latent, start, sampling, {}, f"sample-{index}")
-        yield windows_of(volume.data, volume.voxel_size_um)[0]
+    size = at_once or (1 if model.device.type == "cpu" else GPU_BATCH)
+    for first in range(0, len(conditions), size):
+        indices = range(first, min(first + size, len(conditions)))
+        starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
+        latents = torch.empty(0)
+        for step in sample_starts(model, starts, sampling):
+            latents = step.latent
+        for start, latent in zip(starts, latents, strict=True):
+            volume = decode_start(model, latent, start, sampling, {}, f"sample-{start.index}")
+            yield windows_of(volume.data, volume.voxel_size_um)[0]
