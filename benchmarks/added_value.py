@@ -186,10 +186,9 @@ def of_model(
         yield "latents", latents(model, sets["standard"], splits["standard"])
     if "regeneration" in options.parts:
         steps = 2 if options.quick else model.config.diffusion.steps
-        yield (
-            "regeneration",
-            regeneration(model, sets["standard"][: options.regenerated], splits["standard"], steps, workers),
-        )
+        chosen = sets["standard"][: options.regenerated]
+        found = regeneration(model, chosen, splits["standard"], steps, workers)
+        yield "regeneration", {"count": len(chosen)} | found
     if "adaptation" in options.parts:
         steps, bank = (2, 16) if options.quick else (options.adapt_steps, options.adapt_volumes)
         yield (

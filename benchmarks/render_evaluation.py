@@ -1,7 +1,7 @@
 """Write docs/scores.md from results: ``python benchmarks/render_evaluation.py``.
 
-Takes what is there of results/sensitivity.json, the expected numbers of MT-Sim v1, results/tracer.json,
-results/features_gate.json and results/evaluate-*.json (the ``scores.json`` of `napari-vqldm evaluate`).
+Takes what is there of results/evaluate-*.json (the ``scores.json`` of `napari-vqldm evaluate`), folders.json,
+added_value.json, sensitivity.json, tracer.json and features_gate.json, and the expected numbers of MT-Sim v1.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ FIDELITY = (
     ("cutoff_ratio_axial", "axial resolution kept"),
     ("centre_line_f1", "centre-line F1"),
 )
+
+RESTORED = ("psnr_clean_unit_range_db", "ssim3d_unit_range", "foreground_psnr_unit_range_db", "centre_line_f1")
 
 
 def read(path: Path) -> Any:
@@ -190,6 +192,71 @@ def evaluation_sections(found: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def folders_section(found: dict[str, Any]) -> list[str]:
+    """Sets whose rank is known, as files of another program."""
+    rows = [
+        [name, *(f"{show(v)}, {part['verdicts'][key]}" for key, v in part["scorecard"].items())]
+        for name, part in found["folders"].items()
+    ]
+    keys = next(iter(found["folders"].values()))["scorecard"]
+    return [
+        "## Folders whose rank is known",
+        "",
+        f"{found['volumes']} volumes of each as OME-TIFF that says nothing of their origin or brightness, against the "
+        f"{found['against']} tier (`benchmarks/folders.py`), best first.",
+        "",
+        *table(["folder", *(GENERATION[key].title for key in keys)], rows),
+    ]
+
+
+def added_sections(found: dict[str, Any]) -> list[str]:
+    """What a model does that the simulator cannot."""
+    lines = ["## What a model adds over the simulator", "", "`benchmarks/added_value.py`; what it means is said in "
+             "[evaluation](evaluation.md#what-a-generative-model-adds-over-the-simulator).", ""]  # fmt: skip
+    body, sizes, again, adapted = [], [], [], []
+    for model, parts in found["models"].items():
+        for tier in ("sparse", "standard", "hard"):
+            rows = parts["restoration"][tier]
+            for name in ("noisy", "gaussian", "model"):
+                title = {"noisy": "noisy input", "gaussian": "Gaussian filter", "model": model}[name]
+                body.append([tier, title, *(ranged(rows[name][key], rows[name][key]) for key in RESTORED)])
+        part = parts["latents"]
+        sizes.append(f"{model} {show(part['latent_bytes'] / 1024)} KiB, 1/{part['ratio']:.0f}")
+        part = parts["regeneration"]
+        for strength in (key for key in part if key not in ("device", "count")):
+            keys = ("kept_f1", "alike_f1", "length_ratio")
+            again.append([model, strength, *(ranged(part[strength][key], part[strength][key]) for key in keys)])
+        part = parts["adaptation"]
+        for title, row in (("as it is", parts["restoration"]["hard"]["model"]), ("trained on", part["model"])):
+            adapted.append([f"{model}, {title}", *(ranged(row[key], row[key]) for key in RESTORED)])
+    first = next(iter(found["models"].values()))
+    heads = [title for key in RESTORED for known, title in FIDELITY if known == key]
+    seen, unlike = set(), []
+    for row in body:  # input and filter are the same for every model
+        if tuple(row) not in seen:
+            unlike.append(row)
+            seen.add(tuple(row))
+    lines += [f"### Restoration, {first['restoration']['count']} test volumes of each tier", ""]
+    lines += table(["tier", "", *heads], sorted(unlike, key=lambda row: ("sparse", "standard", "hard").index(row[0])))
+    lines += ["### Latents", "", "A 16-bit stack of the standard tier has 1024 KiB, its latent file "
+              f"{'; '.join(sizes)} of it.", ""]  # fmt: skip
+    lines += [
+        f"### Regeneration, {first['regeneration']['count']} volumes of the standard tier, two draws of each",
+        "",
+        *table(["", "strength", "filaments kept, F1", "alike in two draws, F1", "length over true length"], again),
+        "### Adaptation to the hard tier",
+        "",
+        *(
+            f"- {model}: {part['steps']} steps on {part['volumes']} simulated volumes, {part['seconds'] / 60:.0f} "
+            f"minutes on one thread of a CPU."
+            for model, part in ((m, parts["adaptation"]) for m, parts in found["models"].items())
+        ),
+        "",
+        *table(["", *heads], adapted),
+    ]
+    return lines
+
+
 def main() -> int:
     """Write the page."""
     lines = [
@@ -201,6 +268,8 @@ def main() -> int:
     evaluations = [read(path) for path in sorted(RESULTS.glob("evaluate-*.json"))]
     lines += evaluation_sections(evaluations)
     for path, section in (
+        (RESULTS / "folders.json", folders_section),
+        (RESULTS / "added_value.json", added_sections),
         (RESULTS / "sensitivity.json", sensitivity_section),
         (EXPECTED, mt_sim_section),
         (RESULTS / "features_gate.json", gate_section),

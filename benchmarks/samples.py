@@ -20,26 +20,10 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.coding import Precision
 from napari_vqldm.conditions import check_conditions
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.generate import Start, decode_start, draw_start, plan_sampling, sample_starts
+from napari_vqldm.generate import decode_start, draw_start, plan_sampling
+from napari_vqldm.report.samples import sampled_latents
 
 Conditions = Sequence[dict[str, float | str]]
-
-
-def sampled_latents(
-    model: Model, seed: int, conditions: Conditions, batch: int, precision: Precision
-) -> Iterator[tuple[Start, Tensor]]:
-    """Sample one latent (C, d, h, w) per entry of ``conditions`` with the checkpoint's own sampler, steps and guidance.
-
-    As `napari_vqldm.generate`, volume i with its own conditions, but several volumes at once.
-    """
-    sampling = plan_sampling(model, None, None, None, None, None, precision)
-    for first in range(0, len(conditions), batch):
-        indices = range(first, min(first + batch, len(conditions)))
-        starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
-        latents = torch.empty(0)
-        for step in sample_starts(model, starts, sampling):
-            latents = step.latent
-        yield from zip(starts, latents, strict=True)
 
 
 def generated_volumes(
@@ -54,7 +38,7 @@ def generated_volumes(
     """
     sampling = plan_sampling(model, None, None, None, None, None, precision)
     if kept is None:
-        pairs = sampled_latents(model, seed, conditions, batch, precision)
+        pairs = sampled_latents(model, seed, conditions, sampling, batch)
     else:
         latents = _read(kept, describe(model, seed, conditions, precision))
         checked = (check_conditions(model.config, c) for c in conditions)
@@ -65,7 +49,8 @@ def generated_volumes(
 
 def keep_latents(path: Path, model: Model, seed: int, conditions: Conditions, batch: int, precision: Precision) -> None:
     """Sample and write the latents in half precision; code vectors are moved to their nearest codes before."""
-    latents = torch.stack([latent for _, latent in sampled_latents(model, seed, conditions, batch, precision)])
+    sampling = plan_sampling(model, None, None, None, None, None, precision)
+    latents = torch.stack([latent for _, latent in sampled_latents(model, seed, conditions, sampling, batch)])
     if model.config.family == "vq-ldm" and model.config.diffusion.requantize:
         latents = model.space.snap(latents)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SCORES, PAGE = "scores.json", "report.html"
 EFFORT = "Effort"
 DEFAULT_REPORT = Path("evaluation")
+MOST_BY_DEFAULT = 4  # worker processes that nobody asked for: a laptop's memory is to hold them
 
 
 def evaluate(
@@ -56,14 +57,15 @@ def evaluate(
     voxel_size: opt.VoxelSize = None,
     device: opt.Device = "auto",
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--workers",
             min=1,
-            help="Processes that simulate and measure, e.g. one per core; the scores stay the same. 0.5 GB each.",
+            help="Processes that simulate and measure, by default one per core and at most 4; the scores stay the "
+            "same. 0.5 GB each.",
             rich_help_panel=EFFORT,
         ),
-    ] = 1,
+    ] = None,
     force: opt.Force = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -78,6 +80,7 @@ def evaluate(
     from dataclasses import replace
 
     from napari_vqldm.metrics.features import load_extractor
+    from napari_vqldm.processes import usable_cores
     from napari_vqldm.report.evaluate import FULL, QUICK, evaluate_steps
     from napari_vqldm.report.sets import parse_against
 
@@ -98,7 +101,7 @@ def evaluate(
         extractor=extractor,
         sampling_steps=steps,
         voxel_size_um=voxel_size,
-        workers=workers,
+        workers=workers or min(MOST_BY_DEFAULT, usable_cores()),
     )
     found = None
     for step in reporter.track(request, "evaluating"):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -17,13 +14,12 @@ from typing import TypeVar
 import torch
 
 from napari_vqldm.errors import ConfigError, WorkerError
+from napari_vqldm.processes import MOST_WORKERS, POLL_SECONDS, become_worker, interrupts_held_back
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST_WORKERS = 61  # Windows waits for no more processes at once
 LOOK_AHEAD = 2  # pieces per worker that are under way or done and not yet fetched: memory stays bounded
-POLL_SECONDS = 0.5  # on Windows, Ctrl-C is not seen while a result is waited for
 
 
 class Workers:
@@ -99,9 +95,9 @@ class Workers:
     def _submit(self, function: Callable[[T], R], item: T) -> Future[R]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would inherit a GPU, which it must not touch
-            self._pool = ProcessPoolExecutor(self.count, context, _start_worker)
+            self._pool = ProcessPoolExecutor(self.count, context, become_worker)
         try:
-            with _interrupts_held_back():  # workers start here, one with each of the first pieces
+            with interrupts_held_back():  # workers start here, one with each of the first pieces
                 return self._pool.submit(function, item)
         except BrokenProcessPool:
             raise _death() from None
@@ -128,33 +124,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back, also in processes that start now, until they ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    """Prepare a worker: the main process alone answers Ctrl-C, and a worker does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def leave_with_parent() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=leave_with_parent, daemon=True).start()
-    torch.set_num_threads(1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.conditions import allowed_conditions, check_conditions
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.generate import decode_start, draw_start, plan_sampling, sample_starts
+from napari_vqldm.generate import Sampling, Start, decode_start, draw_start, plan_sampling, sample_starts
 from napari_vqldm.report.folders import LEAST_OF_WINDOW, windows_of
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, WINDOW, Array
 
@@ -69,12 +70,19 @@ def model_samples(
     """
     sampling = plan_sampling(model, None, steps, None, None, None, "fp32")
     size = at_once or (1 if model.device.type == "cpu" else GPU_BATCH)
-    for first in range(0, len(conditions), size):
-        indices = range(first, min(first + size, len(conditions)))
+    for start, latent in sampled_latents(model, seed, conditions, sampling, size):
+        volume = decode_start(model, latent, start, sampling, {}, f"sample-{start.index}")
+        yield windows_of(volume.data, volume.voxel_size_um)[0]
+
+
+def sampled_latents(
+    model: Model, seed: int, conditions: Sequence[Mapping[str, float | str]], sampling: Sampling, at_once: int
+) -> Iterator[tuple[Start, Tensor]]:
+    """Sample one latent (C, d, h, w) per entry of ``conditions``, ``at_once`` of them together."""
+    for first in range(0, len(conditions), at_once):
+        indices = range(first, min(first + at_once, len(conditions)))
         starts = [draw_start(model, seed, i, check_conditions(model.config, conditions[i])) for i in indices]
         latents = torch.empty(0)
         for step in sample_starts(model, starts, sampling):
             latents = step.latent
-        for start, latent in zip(starts, latents, strict=True):
-            volume = decode_start(model, latent, start, sampling, {}, f"sample-{start.index}")
-            yield windows_of(volume.data, volume.voxel_size_um)[0]
+        yield from zip(starts, latents, strict=True)

@@ -10,13 +10,9 @@ import hashlib
 import inspect
 import json
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,17 +20,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from napari_vqldm.config import SimulationConfig, to_json
 from napari_vqldm.errors import TrainingError
+from napari_vqldm.processes import MOST_WORKERS, POLL_SECONDS, become_worker, interrupts_held_back
 from napari_vqldm.simulate import Simulator
 from napari_vqldm.training.folder import RunFolder, read_json, save_array, write_json
 
 CHUNK = 16  # volumes of one file
 SIMULATED_AT_ONCE = 4
-POLL_SECONDS = 0.5  # how often a stop is looked for while workers simulate
-MOST_WORKERS = 61  # Windows waits for no more processes at once
 HELD_OUT_START = 10_000_000  # sample indices from here on are never trained on
 
 
@@ -167,7 +161,7 @@ def _build_in_processes(
     stopped = context.RawValue("b", 0)  # without a lock, which a worker might hold when it is killed
     with ProcessPoolExecutor(workers, context, _start_worker, (config, seed, stopped)) as pool:
         try:
-            with _interrupts_held_back():  # the workers start with the first chunk
+            with interrupts_held_back():  # the workers start with the first chunk
                 waiting = {pool.submit(_work, chunk): chunk.count for chunk in chunks}
             while waiting:
                 check()
@@ -184,34 +178,8 @@ def _build_in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back, also in processes that start now, until they let it through."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start_worker(config: SimulationConfig, seed: int, stopped: Any) -> None:
-    """Prepare a worker: the main process alone answers Ctrl-C, and a worker does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def leave_with_parent() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=leave_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
+    become_worker()
     _worker.update(simulator=Simulator(config), seed=seed, stopped=stopped)
 
 

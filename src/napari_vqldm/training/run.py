@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from rich.console import Console
 from napari_vqldm import __version__
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.latent import LatentSpace
+from napari_vqldm.processes import usable_cores
 from napari_vqldm.training.bank import VolumeBank, bank_for, build_bank
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig, find_config, load_train_config
 from napari_vqldm.training.data import make_sources
@@ -223,8 +223,7 @@ def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:
 
 def _workers_beside_gpu() -> int:
     """Simulating processes by default: one fewer than the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores - 1, MOST_WORKERS_BESIDE_GPU))
+    return max(1, min(usable_cores() - 1, MOST_WORKERS_BESIDE_GPU))
 
 
 def _record_circumstances(run: Run) -> None:
