@@ -1,14 +1,16 @@
-"""Numbers that belong to MT-Sim v1: ``python benchmarks/mt_sim.py [--unit | --floors] [TIER ...]``.
+"""Numbers that belong to MT-Sim v1: ``python benchmarks/mt_sim.py [--unit | --floors | --first] [TIER ...]``.
 
-Writes what noisy, filtered, pooled and blank volumes score on each tier, the floors of sets, and fingerprints of the
-first volumes of every split to the package's data. ``--unit``: measure the unit of the features instead;
-``--floors``: the floors of sets alone, as after a release of other features.
+Writes what noisy, filtered, pooled and blank volumes score on each tier, the same of the first test volume alone (which
+the tests compute again), the floors of sets, and fingerprints of the first volumes of every split to the package's
+data. ``--unit``: measure the unit of the features instead; ``--floors``: the floors of sets alone, as after a release
+of other features; ``--first``: the first test volume alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import platform
 import sys
@@ -29,9 +31,34 @@ from napari_vqldm.report.scores import DISTANCES, SHARES, floors
 from napari_vqldm.report.set_numbers import MEASURES
 from napari_vqldm.report.sets import VOXEL_SIZE_UM
 from napari_vqldm.simulate.mt_sim import SPLITS, TIERS, fingerprint, mt_sim_split, mt_sim_volumes
+from napari_vqldm.volume import Float3
 
 OUT = Path(__file__).parents[1] / "src" / "napari_vqldm" / "simulate" / "data" / "mt-sim-v1-expected.json"
 FINGERPRINTS = 2  # volumes of every split
+TRACED = ("noisy", "gaussian")  # half a second more each
+
+
+def first_volume(name: str, sigma: Float3) -> dict[str, dict[str, float | None]]:
+    """Score every row but the model's on volume 0 of a tier's test split; None where a number is not finite.
+
+    Parameters
+    ----------
+    name : str
+        Tier.
+    sigma : tuple of float
+        Width (z, y, x) of the Gaussian filter, voxels.
+    """
+    split = mt_sim_split(name, "test")
+    (truth,) = mt_sim_volumes(split, [0])
+    rows = fidelity.row_volumes(None, truth, split.voxel_size_um, sigma)
+    found = {
+        row: fidelity.score_row(volume, truth, split.voxel_size_um, traced=row in TRACED)
+        for row, volume in rows.items()
+    }
+    return {
+        row: {number: value if math.isfinite(value) else None for number, value in numbers.items()}
+        for row, numbers in found.items()
+    }
 
 
 def tier_numbers(count: int, name: str, only_floors: bool = False) -> dict[str, Any]:
@@ -55,6 +82,7 @@ def tier_numbers(count: int, name: str, only_floors: bool = False) -> dict[str, 
         return found
     for table in fidelity.fidelity_scores(None, volumes, split):
         found |= {"reconstruction": table} if table else {}
+    found |= {"first_volume": first_volume(name, found["reconstruction"]["gaussian_sigma_voxels"])}
     prints = {
         split_name: [fingerprint(v) for v in mt_sim_volumes(mt_sim_split(name, split_name), range(FINGERPRINTS))]
         for split_name in SPLITS
@@ -85,15 +113,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=64, help="volumes of each set")
     parser.add_argument("--unit", action="store_true", help="measure the unit of the features on the extractor split")
     parser.add_argument("--floors", action="store_true", help="measure the floors alone, keep the rest")
+    parser.add_argument("--first", action="store_true", help="score the first test volume alone, keep the rest")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
     if options.unit:
         unit(mt_sim_split("standard", "extractor").count)
         return 0
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        found = pool.map(partial(tier_numbers, options.count, only_floors=options.floors), options.tiers, chunksize=1)
     known = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {"tiers": {}}
     tiers = dict(known["tiers"])
+    if options.first:
+        sigmas = {name: tiers[name]["reconstruction"]["gaussian_sigma_voxels"] for name in options.tiers}
+        found = [{"first_volume": first_volume(name, sigma)} for name, sigma in sigmas.items()]
+    else:
+        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+            measure = partial(tier_numbers, options.count, only_floors=options.floors)
+            found = pool.map(measure, options.tiers, chunksize=1)
     for name, numbers in zip(options.tiers, found, strict=True):
         tiers[name] = tiers.get(name, {}) | numbers
     result = {

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,11 +56,40 @@ def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "top level"
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{source}: unknown key {where!r}; known keys are listed in docs/training.md") from None
+            known = known_keys(kind, first["loc"])
+            near = get_close_matches(str(first["loc"][-1]), known, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{source}: unknown key {where!r}: {meant}expected one of {', '.join(known)}") from None
         if first["type"] == "value_error":  # one of our own rules, which says what it got
             rule = first["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{source}: {where}: {rule}" if first["loc"] else f"{source}: {rule}") from None
         raise ConfigError(f"{source}: {where}: {first['msg']} (got {first.get('input')!r:.120})") from None
+
+
+def known_keys(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Return the keys of the section of ``kind`` in which ``loc``, the place of a key as pydantic tells it, lies.
+
+    A part of ``loc`` that is no key is the index of a list, the key of a dictionary, or the tag of a union, which
+    chooses one of its members.
+    """
+    sections = [kind]
+    for part in loc[:-1]:
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        inner = [section for field in fields for section in _sections_in(field.annotation)]
+        tagged = [
+            section
+            for section in sections
+            if any(part in get_args(field.annotation) for field in section.model_fields.values())
+        ]
+        sections = inner or tagged or sections
+    return list(dict.fromkeys(name for section in sections for name in section.model_fields))
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the configurations that an annotation names, those of optional values, unions and lists too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections_in(inner)]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

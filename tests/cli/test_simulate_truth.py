@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ def expected(count: int = 2) -> Any:
     from napari_vqldm.simulate import tier
 
     return nv.simulate(count, 5, config=tier().model_copy(update={"shape": (6, 20, 16)}))
+
+
+def test_files_are_called_what_the_page_calls_them(command: Callable[..., Any], tmp_path: Path) -> None:
+    command("simulate", *SCENE[3:], "--labels", "--swc", "--csv", "--out", tmp_path / "s")
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `…(\S+)`", page, re.MULTILINE)
+    assert sorted(told) == sorted(path.name.partition("-000")[2] for path in (tmp_path / "s").iterdir())
 
 
 def test_labels_and_centre_lines_are_those_of_python(command: Callable[..., Any], tmp_path: Path) -> None:

@@ -105,3 +105,45 @@ def test_a_number_that_cannot_be_measured_has_no_interval() -> None:
     ends = fidelity.scorecard_intervals(rows)
     assert ends["cutoff_axial"] == {"low": None, "high": None}
     assert ends["ssim"]["low"] is not None
+
+
+def test_a_mean_over_fewer_volumes_says_so(monkeypatch: pytest.MonkeyPatch, truth: BenchmarkVolume) -> None:
+    """A model that fails on one volume of three must not be averaged over the other two in silence."""
+    failed = replace(truth, noisy=-truth.noisy)
+
+    def score(volume: np.ndarray, scored: BenchmarkVolume, *rest: Any) -> dict[str, float]:
+        result = dict.fromkeys(NAMES, float(volume.mean()))
+        if scored is failed and volume is made_of_failed:
+            result |= {"ssim3d_unit_range": float("nan"), "cutoff_ratio_axial": float("inf")}
+        if volume is scored.noisy:
+            result["noise_gap_db"] = float("inf")  # compared with itself
+        return result
+
+    made_of_failed = 0.5 * truth.clean
+
+    def reconstructed(model: Any, volume: Any, intensity: Any) -> Any:
+        return SimpleNamespace(data=made_of_failed if volume.data.mean() < 0 else truth.clean)
+
+    monkeypatch.setattr(fidelity, "score_row", score)
+    monkeypatch.setattr(fidelity, "gaussian_sigma", lambda split: (0.5, 0.8, 0.8))
+    monkeypatch.setattr(fidelity, "reconstruct", reconstructed)
+    monkeypatch.setattr(fidelity, "micro_ms3im", lambda volume, truth: {fidelity.MICRO_MS3IM: 0.5})
+    split = mt_sim_split("standard", "test")
+    found = list(fidelity.fidelity_scores(object(), [truth, failed, truth], split))[-1]  # type: ignore[arg-type]
+    assert found is not None
+    rows = found["rows"]
+    counted = {(row, name) for row, numbers in rows.items() for name, entry in numbers.items() if "volumes" in entry}
+    assert counted == {("model", "ssim3d_unit_range"), ("model", "cutoff_ratio_axial")}
+    assert rows["model"]["ssim3d_unit_range"]["volumes"] == 2
+    assert rows["model"]["ssim3d_unit_range"]["value"] == pytest.approx(float(truth.clean.mean()))
+    assert rows["noisy"]["noise_gap_db"] == {"value": None, "low": None, "high": None}
+    assert found["notes"] == [
+        "model: ssim3d_unit_range, cutoff_ratio_axial not finite on 1 of 3 volumes; the mean is over the other 2."
+    ]
+
+
+def test_a_number_that_fails_everywhere_is_noted_too() -> None:
+    table = {"model": fidelity._means([{"a": float("nan"), "b": 1.0}] * 4)}
+    assert table["model"]["a"] == {"value": None, "low": None, "high": None, "volumes": 0}
+    assert "volumes" not in table["model"]["b"]
+    assert fidelity.missing_notes(table, 4) == ["model: a not finite on 4 of 4 volumes; there is no mean."]

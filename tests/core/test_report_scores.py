@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,19 @@ def test_a_number_without_a_floor_is_judged_unknown(measured: list[Profile]) -> 
     card = scorecard(distances(measured[:COUNT], measured[COUNT:]), own, own, floor)
     assert card["morphology_frechet_sds"] is None and card["curvature_sds"] == 0.0
     assert GENERATION["morphology_frechet_sds"].judge(None) == "unknown"
+
+
+def test_a_frechet_distance_within_a_tenth_of_its_floor_is_no_difference(measured: list[Profile]) -> None:
+    """Splits of one pool may hardly differ, and draws do: on 16 volumes a card without this called half of them odd."""
+    floor = floors(measured, COUNT)
+    mean = floor.mean["frechet"]
+    alike = replace(floor, sd=floor.sd | {"frechet": 1e-6 * mean})
+    own = measures(measured)
+    scores = distances(measured[:COUNT], measured[COUNT:])
+    card = scorecard(scores | {"frechet": 1.1 * mean}, own, own, alike)
+    assert card["frechet_sds"] == pytest.approx(1.0)
+    spread = replace(floor, sd=floor.sd | {"frechet": 0.3 * mean})
+    assert scorecard(scores | {"frechet": 1.3 * mean}, own, own, spread)["frechet_sds"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("standards", [GENERATION, RECONSTRUCTION])

@@ -1,4 +1,4 @@
-"""``training/train.py`` works from a clone that is not installed; what is missing is named in one line."""
+"""``train.py`` and ``evaluate.py`` work from a clone that is not installed; what is missing is named in one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 TRAIN = Path(__file__).parents[2] / "training" / "train.py"
+EVALUATE = TRAIN.with_name("evaluate.py")
 
 
 @pytest.fixture
@@ -24,12 +25,30 @@ def third_parties(tmp_path: Path) -> Path:
     return folder
 
 
-def run(*words: str, packages: Path | None, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*words: str, packages: Path | None, cwd: Path, script: Path = TRAIN) -> subprocess.CompletedProcess[str]:
     """Run the script with no site-packages but ``packages``."""
     environment = {**os.environ, "PYTHONPATH": str(packages or "")}
     return subprocess.run(
-        [sys.executable, "-S", TRAIN, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-S", script, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
+
+
+def test_a_clone_that_is_not_installed_evaluates(third_parties: Path, tmp_path: Path) -> None:
+    done = run("--help", packages=third_parties, cwd=tmp_path, script=EVALUATE)
+    assert done.returncode == 0, done.stderr
+    assert "MODEL|FOLDER" in done.stdout and "--against" in done.stdout
+    done = run(".", "--report", "out.txt", packages=third_parties, cwd=tmp_path, script=EVALUATE)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line == "error: --report out.txt: expected a folder"
+    assert list(tmp_path.iterdir()) == [third_parties]
+
+
+def test_evaluation_without_packages_is_one_line(tmp_path: Path) -> None:
+    done = run(".", packages=None, cwd=tmp_path, script=EVALUATE)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: evaluation needs the package ") and "[train]'" in line
 
 
 def test_a_clone_that_is_not_installed_trains(third_parties: Path, tmp_path: Path) -> None:

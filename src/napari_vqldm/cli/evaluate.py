@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ from napari_vqldm.errors import ConfigError
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
 
+REPORT = "--report"
 SCORES, PAGE = "scores.json", "report.html"
 EFFORT = "Effort"
 DEFAULT_REPORT = Path("evaluation")
@@ -39,7 +41,7 @@ def evaluate(
     ] = "standard",
     report: Annotated[
         Path,
-        typer.Option("--report", "-o", help="Folder for scores.json and report.html.", rich_help_panel=opt.OUTPUT),
+        typer.Option(REPORT, "-o", help="Folder for scores.json and report.html.", rich_help_panel=opt.OUTPUT),
     ] = DEFAULT_REPORT,
     full: Annotated[
         bool,
@@ -74,9 +76,9 @@ def evaluate(
     The quick setting takes some minutes on two CPU cores, most of them for sampling a model.
     """
     reporter = Reporter(as_json)
-    folder = folder_target(report)
+    folder = folder_target(report, option=REPORT)
     targets = [folder / SCORES, folder / PAGE]
-    check_targets(targets, force=force)
+    check_targets(targets, force=force, option=REPORT)
     from dataclasses import replace
 
     from napari_vqldm.metrics.features import load_extractor
@@ -89,7 +91,7 @@ def evaluate(
     if isinstance(source, Path) and attach:
         raise ConfigError("--attach writes into a model's card: give a model, not a folder")
     if attach and not isinstance(source, Path):
-        check_folder(source.path.parent)
+        check_folder(source.path.parent, "place for the model")
     effort = FULL if full else QUICK
     if count is not None:
         effort = replace(effort, count=count, reconstructions=min(effort.reconstructions, count))
@@ -115,17 +117,16 @@ def evaluate(
     from napari_vqldm.report.page import render_html
 
     page = evaluation_page(found)
-    make_folder(folder)
+    make_folder(folder, REPORT)
     for target, text in zip(targets, (to_json_text(found.scores) + "\n", render_html(page)), strict=True):
         with atomic_path(target, force) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if attach and not isinstance(source, Path):
         write_card(source.path, found.scores)
         reporter.note(f"scores written into the card of {source.path}")
-    rows = found.scores["rows"]
-    names = list(rows)
-    cards = {name: rows[name]["scorecard"] for name in names}
-    reporter.table("", ("", *names), [(key, *(cards[n][key] for n in names)) for key in cards[names[0]]])
+    columns = _columns(found.scores["rows"])
+    numbers = list(next(iter(columns.values())))
+    reporter.table("", ("", *columns), [(key, *(column[key] for column in columns.values())) for key in numbers])
     reporter.line(page.lead)
     reporter.note(f"page: {targets[1]}")
     reporter.result(
@@ -133,11 +134,25 @@ def evaluate(
     )
 
 
+def _columns(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the scorecard of every row by its name; that of the candidate is followed by its verdicts."""
+    columns = {}
+    for name, row in rows.items():
+        columns[name] = row["scorecard"]
+        if name == "candidate":
+            columns["verdict"] = row["verdicts"]
+    return columns
+
+
 def _candidate(text: str, device: str, reporter: Reporter) -> Model | Path:
     """Return the model or the folder that the argument names; a folder wins over a bundled name."""
+    from napari_vqldm.files import READABLE_SUFFIXES
+
     path = Path(text)
     if path.is_dir() and not path.name.lower().endswith(".zarr"):
         return path
+    if path.suffix.lower() in READABLE_SUFFIXES:
+        raise ConfigError(f"{text}: a volume: give the folder that holds it")
     from napari_vqldm.cli.models import load_model
 
     return load_model(text, device, reporter)

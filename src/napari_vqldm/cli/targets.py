@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_vqldm.errors import FileError
 
+OUT = "--out"  # the option by which nearly every verb takes a target
 VOLUME_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr")
 
 
@@ -39,47 +40,53 @@ def file_target(out: Path, stem: str, suffix: str, *, force: bool) -> Path:
     return check_targets([out], force=force)[0]
 
 
-def check_targets(targets: Sequence[Path], *, force: bool) -> list[Path]:
-    """Refuse targets that exist (without ``force``) or cannot be written. Nothing is made: see `make_folder`."""
+def check_targets(targets: Sequence[Path], *, force: bool, option: str = OUT) -> list[Path]:
+    """Refuse targets that exist (without ``force``) or cannot be written. Nothing is made: see `make_folder`.
+
+    ``option`` is what the user named them by.
+    """
     existing = [path for path in targets if os.path.lexists(path)]
     if existing and not force:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise FileError(f"{existing[0]}{others}: exists already: choose another --out or pass --force")
+        raise FileError(f"{existing[0]}{others}: exists already: choose another {option} or pass --force")
     for folder in {os.path.dirname(path) for path in targets}:  # as text: a million paths take their time
-        check_folder(Path(folder))
+        check_folder(Path(folder), option)
     return list(targets)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written, or cannot be made where it is missing."""
+def check_folder(folder: Path, option: str = OUT) -> None:
+    """Refuse a folder that cannot be written, or cannot be made where it is missing.
+
+    ``option`` is what the user is told to choose another of.
+    """
     nearest = folder
-    while not _is_there(nearest, folder):
+    while not _is_there(nearest, folder, option):
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise FileError(f"{nearest}: is a file, not a folder: choose another --out")
+        raise FileError(f"{nearest}: is a file, not a folder: choose another {option}")
     if not os.access(nearest, os.W_OK | os.X_OK):
         wanted = "" if nearest == folder else f"{folder}: cannot make this folder: "
-        raise FileError(f"{wanted}{nearest}: no permission to write there: choose another --out")
+        raise FileError(f"{wanted}{nearest}: no permission to write there: choose another {option}")
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, option: str = OUT) -> None:
     """Make a folder and its parents. Called right before the first write: a refused request leaves no empty folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise FileError(f"{folder}: is a file, not a folder: choose another --out") from None
+        raise FileError(f"{folder}: is a file, not a folder: choose another {option}") from None
     except OSError as error:
-        raise FileError(f"{folder}: cannot make this folder: {error.strerror}: choose another --out") from None
+        raise FileError(f"{folder}: cannot make this folder: {error.strerror}: choose another {option}") from None
 
 
-def _is_there(path: Path, folder: Path) -> bool:
+def _is_there(path: Path, folder: Path, option: str) -> bool:
     """Tell whether a path exists; refuse one that never can, such as too long a name."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return path == path.parent  # a root: there is nothing above it to look at
     except OSError as error:
-        raise FileError(f"{folder}: cannot make this folder: {error.strerror}: choose another --out") from None
+        raise FileError(f"{folder}: cannot make this folder: {error.strerror}: choose another {option}") from None
     return True
 
 
@@ -97,8 +104,8 @@ def stem_of(path: Path) -> str:
     return path.stem or name
 
 
-def folder_target(out: Path, wanted: str = "a folder") -> Path:
+def folder_target(out: Path, wanted: str = "a folder", option: str = OUT) -> Path:
     """Return ``out`` as a folder; a new path with a letter suffix is meant as a file: no folder ``result.png``."""
     if out.suffix[1:].isalpha() and not out.is_dir():
-        raise FileError(f"--out {out}: expected {wanted}")
+        raise FileError(f"{option} {out}: expected {wanted}")
     return out

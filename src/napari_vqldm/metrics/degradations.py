@@ -19,9 +19,34 @@ _TINY_SIGMA = 1e-3  # voxels: a Gaussian so narrow is the identity in float32
 
 
 def blur(volumes: Tensor, sigma_um: float | Tensor, voxel_size_um: Float3) -> Tensor:
-    """Blur with an isotropic Gaussian whose standard deviation is ``sigma_um`` micrometres.
+    """Blur with an isotropic Gaussian: a set that is out of focus.
 
-    Faces: the Gaussian is cut off there and scaled up, so that a constant stays a constant.
+    Parameters
+    ----------
+    volumes : Tensor
+        (B, 1, D, H, W), any unit.
+    sigma_um : float or Tensor
+        Standard deviation, um, the same along every axis.
+    voxel_size_um : tuple of float
+        (z, y, x).
+
+    Returns
+    -------
+    Tensor
+        Weighted mean with weights exp(-d^2 / (2 sigma^2)) along each axis in turn, d in um.
+
+    Raises
+    ------
+    ShapeError
+        If ``volumes`` is not (B, 1, D, H, W) or the strengths are not one per volume.
+    VolumeError
+        If a number is below 0.
+
+    Notes
+    -----
+    Source: ours. At the faces the Gaussian is cut off and scaled up, so that a constant stays a constant. Bias: below
+    about half a voxel the sampled Gaussian blurs less than it says, along z first; noise is blurred with the filaments,
+    which no microscope does, so that on noisy volumes the missing noise is seen before the missing sharpness.
     """
     sigma = _per_volume(volumes, sigma_um)
     for axis, size in enumerate(voxel_size_um, start=2):
@@ -37,10 +62,35 @@ def blur(volumes: Tensor, sigma_um: float | Tensor, voxel_size_um: Float3) -> Te
 
 
 def phase_scramble(volumes: Tensor, share: float | Tensor, generator: torch.Generator) -> Tensor:
-    """Turn every Fourier phase by ``share`` of a random angle; power spectrum and mean stay as they are.
+    """Turn every Fourier phase by a share of a random angle; power spectrum and mean stay as they are.
 
-    ``share`` 1 leaves the phases of white noise: the spectrum of filaments without a filament. Random angles are those
-    of white noise, which makes the result real.
+    Parameters
+    ----------
+    volumes : Tensor
+        (B, 1, D, H, W), any unit.
+    share : float or Tensor
+        1 leaves the phases of white noise: the spectrum of filaments without a filament.
+    generator : torch.Generator
+        Of the angles, on the device of ``volumes``.
+
+    Returns
+    -------
+    Tensor
+        Inverse transform of |F| exp(i (arg F + share a)), F the transform of a volume, a the phases of white noise,
+        which make the result real.
+
+    Raises
+    ------
+    ShapeError
+        If ``volumes`` is not (B, 1, D, H, W) or the strengths are not one per volume.
+    VolumeError
+        If a number is below 0.
+
+    Notes
+    -----
+    Source: the phase-randomized surrogates of Theiler et al. 1992, doi:10.1016/0167-2789(92)90102-S. Bias: intensities
+    become nearly Gaussian and fall below 0, so that a number that compares intensities sees the change before one that
+    looks for filaments. A spectrum under a window (`distribution.lateral_spectrum`) moves a little all the same.
     """
     part = _per_volume(volumes, share).view(-1, 1, 1, 1, 1)
     axes = (2, 3, 4)
@@ -66,7 +116,38 @@ def add_haze(
     voxel_size_um: Float3,
     correlation_um: float = 3.0,
 ) -> Tensor:
-    """Add a smooth field between 0 and ``amplitude`` filament units that varies over about ``correlation_um``."""
+    """Add a smooth bright field: free tubulin and what lies out of focus.
+
+    Parameters
+    ----------
+    volumes : Tensor
+        (B, 1, D, H, W), filament units.
+    amplitude : float or Tensor
+        Upper end of the field, filament units; its mean is half of that.
+    generator : torch.Generator
+        Of the field, on the device of ``volumes``.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    correlation_um : float
+        Distance between the random values, um.
+
+    Returns
+    -------
+    Tensor
+        ``volumes`` plus ``amplitude`` times uniform random values in [0, 1] on a coarse grid, interpolated linearly.
+
+    Raises
+    ------
+    ShapeError
+        If ``volumes`` is not (B, 1, D, H, W) or the strengths are not one per volume.
+    VolumeError
+        If a number is below 0.
+
+    Notes
+    -----
+    Source: ours. Bias: the field brings no photon noise of its own, so that it is milder than haze of the same
+    brightness in a recording. An axis shorter than ``correlation_um`` holds two values alone: a slope, no texture.
+    """
     peak = _per_volume(volumes, amplitude).view(-1, 1, 1, 1, 1)
     coarse = [
         max(2, round(n * size / correlation_um) + 1) for n, size in zip(volumes.shape[2:], voxel_size_um, strict=True)
@@ -77,26 +158,118 @@ def add_haze(
 
 
 def scale_intensity(volumes: Tensor, gain: float | Tensor) -> Tensor:
-    """Multiply by ``gain``: a wrong unit, a wrong calibration. The only one whose strength 1 changes nothing."""
+    """Multiply by a gain: a wrong unit, a wrong calibration. The only one whose strength 1 changes nothing.
+
+    Parameters
+    ----------
+    volumes : Tensor
+        (B, 1, D, H, W), filament units: background 0.
+    gain : float or Tensor
+        Factor, 0 or more.
+
+    Returns
+    -------
+    Tensor
+        ``gain`` times ``volumes``.
+
+    Raises
+    ------
+    ShapeError
+        If ``volumes`` is not (B, 1, D, H, W) or the strengths are not one per volume.
+    VolumeError
+        If a number is below 0.
+
+    Notes
+    -----
+    Source: ours. Bias: noise is multiplied as well, so that the signal-to-noise ratio stays: another exposure time
+    would change it.
+    """
     return volumes.float() * _per_volume(volumes, gain).view(-1, 1, 1, 1, 1)
 
 
 def blank(volumes: Tensor) -> Tensor:
-    """Replace every volume by its mean: no filament, no noise."""
+    """Replace every volume by its mean: no filament, no noise.
+
+    Parameters
+    ----------
+    volumes : Tensor
+        (B, 1, D, H, W), any unit.
+
+    Returns
+    -------
+    Tensor
+        The same shape, constant within each volume.
+
+    Raises
+    ------
+    ShapeError
+        If ``volumes`` is not (B, 1, D, H, W).
+
+    Notes
+    -----
+    Source: ours, the collapse to an average. Bias: brightness still varies between volumes, and follows their density:
+    a number that knows the mean intensity alone scores it well. No strength: the worst case only.
+    """
+    _check_batch(volumes)
     return volumes.float().mean(dim=(2, 3, 4), keepdim=True).expand(volumes.shape).contiguous()
 
 
 def noise_only(volumes: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace every volume by white Gaussian noise of its mean and standard deviation."""
+    """Replace every volume by white Gaussian noise of its mean and standard deviation.
+
+    Parameters
+    ----------
+    volumes : Tensor
+        (B, 1, D, H, W), any unit.
+    generator : torch.Generator
+        Of the noise, on the device of ``volumes``.
+
+    Returns
+    -------
+    Tensor
+        The same shape, mean + sd times independent normal numbers.
+
+    Raises
+    ------
+    ShapeError
+        If ``volumes`` is not (B, 1, D, H, W).
+
+    Notes
+    -----
+    Source: ours. Bias: mean and spread are right in expectation, all else is wrong; as filaments widen the standard
+    deviation, the noise is stronger than that of the camera. No strength: the worst case only.
+    """
+    _check_batch(volumes)
     mean = volumes.float().mean(dim=(2, 3, 4), keepdim=True)
     sd = volumes.float().std(dim=(2, 3, 4), keepdim=True, correction=0)
     return mean + sd * torch.randn(volumes.shape, generator=generator, device=volumes.device)
 
 
 def duplicate(rows: Tensor, times: int) -> Tensor:
-    """Keep every ``times``-th entry of the first axis and repeat it, so that the number of entries stays the same.
+    """Keep every ``times``-th entry of the first axis and repeat it: a set that lost variety.
 
-    Works on volumes and on their features alike.
+    Parameters
+    ----------
+    rows : Tensor
+        (N, ...): volumes or their features alike.
+    times : int
+        Copies of each; 1 changes nothing.
+
+    Returns
+    -------
+    Tensor
+        The same shape; entry i is entry ``times * (i // times)`` of ``rows``.
+
+    Raises
+    ------
+    ShapeError
+        If ``times`` is below 1 or above N.
+
+    Notes
+    -----
+    Source: ours, the collapse to a few modes. Bias: each copy is exact, down to its noise, which a collapsed generator
+    need not be. Means and marginal distributions stay nearly as they were: only a number that compares volumes with
+    each other can see it.
     """
     if times < 1 or len(rows) < times:
         raise ShapeError(f"expected at least as many entries as copies of each, got {len(rows)} and {times} times")
@@ -106,8 +279,7 @@ def duplicate(rows: Tensor, times: int) -> Tensor:
 
 def _per_volume(volumes: Tensor, value: float | Tensor) -> Tensor:
     """Return ``value`` as (B,) float32 on the device of ``volumes``; checks both."""
-    if volumes.ndim != 5 or volumes.shape[1] != 1:
-        raise ShapeError(f"expected volumes (B, 1, D, H, W), got {tuple(volumes.shape)}")
+    _check_batch(volumes)
     if isinstance(value, Tensor):
         if value.shape != (len(volumes),):
             raise ShapeError(f"expected one strength per volume, ({len(volumes)},), got {tuple(value.shape)}")
@@ -115,3 +287,8 @@ def _per_volume(volumes: Tensor, value: float | Tensor) -> Tensor:
     if not value >= 0:
         raise VolumeError(f"expected a strength of 0 or more, got {value}")
     return torch.full((len(volumes),), value, dtype=torch.float32, device=volumes.device)
+
+
+def _check_batch(volumes: Tensor) -> None:
+    if volumes.ndim != 5 or volumes.shape[1] != 1:
+        raise ShapeError(f"expected volumes (B, 1, D, H, W), got {tuple(volumes.shape)}")

@@ -20,6 +20,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from napari_vqldm.errors import CheckpointError, ShapeError, VolumeError
+from napari_vqldm.metrics.checks import check_finite
 from napari_vqldm.metrics.feature_net import NUM_FEATURES, FeatureNet
 from napari_vqldm.resample import resample
 from napari_vqldm.volume import Float3, Int3, check_voxel_size
@@ -180,7 +181,7 @@ def extract_features(
     Raises
     ------
     ShapeError
-        If a volume is not 3D.
+        If a volume is not 3D or has no voxel.
     VolumeError
         If a volume holds NaN or infinity, or the voxel size is absurd.
     CheckpointError
@@ -200,10 +201,9 @@ def extract_features(
 def _windows(volume: FloatArray, voxel_size_um: Float3, number: int) -> Iterator[npt.NDArray[np.float32]]:
     """Yield float32 windows (32, 128, 128) of a volume of any size and voxel size."""
     data = np.asarray(volume, np.float32)
-    if data.ndim != 3 or 0 in data.shape:
+    if data.ndim != 3:
         raise ShapeError(f"volume {number}: expected (Z, Y, X), got shape {data.shape}")
-    if not np.isfinite(data).all():
-        raise VolumeError(f"volume {number}: expected finite intensities, got NaN or infinity")
+    check_finite(data, f"volume {number}")
     if any(abs(have / want - 1.0) > SAME_VOXEL for have, want in zip(voxel_size_um, VOXEL_SIZE_UM, strict=True)):
         data = resample(data, voxel_size_um, VOXEL_SIZE_UM).astype(np.float32, copy=False)
     missing = [max(0, want - have) for have, want in zip(data.shape, WINDOW, strict=True)]

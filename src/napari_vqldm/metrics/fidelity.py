@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_vqldm.errors import ShapeError, VolumeError
+from napari_vqldm.metrics.checks import check_finite, check_pair
 
 FloatArray = npt.NDArray[np.floating]
 Float3 = tuple[float, float, float]
@@ -32,9 +33,12 @@ def unit_range(reference: FloatArray) -> tuple[float, float]:
 
     Raises
     ------
+    ShapeError
+        If the reference has no voxel.
     VolumeError
-        If both percentiles coincide: such a reference has no range.
+        If it is not finite or both percentiles coincide: such a reference has no range.
     """
+    check_finite(reference, "reference")
     low, high = (float(v) for v in np.percentile(reference, UNIT_RANGE_PERCENTILES))
     if not high > low:
         raise VolumeError(
@@ -61,11 +65,21 @@ def psnr_unit_range(volume: FloatArray, reference: FloatArray) -> float:
     Raises
     ------
     ShapeError
-        If the shapes differ.
+        If the shapes differ or there is no voxel.
     VolumeError
-        If the reference has no range.
+        If a voxel is not finite or the reference has no range.
+
+    Notes
+    -----
+    Source: the usual ratio of squared peak to mean squared error; the range by percentiles instead of extremes follows
+    Weigert et al. 2018, doi:10.1038/s41592-018-0216-7, who take 0.1 and 99.9 as here.
+
+    Bias: every voxel counts alike, so that the empty background, most of a volume, decides: a volume that is smoothed
+    there gains more than one that keeps its filaments (see `foreground.foreground_psnr_unit_range`). Brightness in a
+    wrong unit or with an offset counts as error. The range of a noisy reference holds its noise, so that the number
+    reads higher than against the noise-free one.
     """
-    check_same_shape(volume, reference)
+    check_pair(volume, reference)
     low, high = unit_range(reference)
     difference = (np.asarray(volume, np.float64) - np.asarray(reference, np.float64)) / (high - low)
     error = float(np.mean(difference**2))
@@ -114,9 +128,9 @@ def noise_ceiling_unit_range(volume: FloatArray, noisy: FloatArray, clean: Float
     Raises
     ------
     ShapeError
-        If the shapes differ.
+        If the shapes differ or there is no voxel.
     VolumeError
-        If ``noisy`` has no range or equals ``clean``: without noise there is no ceiling.
+        If a voxel is not finite, ``noisy`` has no range or equals ``clean``: without noise there is no ceiling.
 
     Notes
     -----
@@ -133,12 +147,30 @@ def noise_ceiling_unit_range(volume: FloatArray, noisy: FloatArray, clean: Float
 def pearson(volume: FloatArray, reference: FloatArray) -> float:
     """Pearson correlation of all voxels; 0 when either volume is constant.
 
+    Parameters
+    ----------
+    volume, reference : ndarray
+        Same shape; units and offsets may differ.
+
+    Returns
+    -------
+    float
+        sum (a b) / sqrt(sum a^2 sum b^2) of the volumes less their means, in [-1, 1], without unit.
+
     Raises
     ------
     ShapeError
-        If the shapes differ.
+        If the shapes differ or there is no voxel.
+    VolumeError
+        If a voxel is not finite.
+
+    Notes
+    -----
+    Source: Pearson 1896, doi:10.1098/rsta.1896.0007. Bias: blind to gain and offset, so that a volume half as bright
+    scores 1; noise in either volume lowers it, the more the emptier the volume; a few bright crossings outweigh many
+    dim filaments.
     """
-    check_same_shape(volume, reference)
+    check_pair(volume, reference)
     a = np.asarray(volume, np.float64) - np.mean(volume, dtype=np.float64)
     b = np.asarray(reference, np.float64) - np.mean(reference, dtype=np.float64)
     norm = float(np.sqrt(np.sum(a * a) * np.sum(b * b)))
@@ -146,12 +178,22 @@ def pearson(volume: FloatArray, reference: FloatArray) -> float:
 
 
 def blank_baseline(clean: FloatArray) -> npt.NDArray[np.float32]:
-    """Return the constant volume with the least squared error to ``clean``: its mean."""
+    """Return the constant volume with the least squared error to ``clean``: its mean; refuses NaN and infinity."""
+    check_finite(clean)
     return np.full(clean.shape, np.mean(clean, dtype=np.float64), np.float32)
 
 
 def gaussian_baseline(noisy: FloatArray, sigma: Float3) -> npt.NDArray[np.float32]:
-    """Smooth ``noisy`` (Z, Y, X) with a Gaussian; ``sigma`` (z, y, x) is the standard deviation in voxels."""
+    """Smooth ``noisy`` (Z, Y, X) with a Gaussian; ``sigma`` (z, y, x) is the standard deviation in voxels.
+
+    Raises
+    ------
+    ShapeError
+        If there is no voxel.
+    VolumeError
+        If a voxel is not finite: the filter would spread it over its surroundings.
+    """
+    check_finite(noisy)
     smooth: npt.NDArray[np.float32] = ndimage.gaussian_filter(np.asarray(noisy, np.float32), sigma, mode="reflect")
     return smooth
 
@@ -164,8 +206,11 @@ def pooled_baseline(clean: FloatArray, factor: Int3 = (2, 4, 4)) -> npt.NDArray[
     Raises
     ------
     ShapeError
-        If a size is not a multiple of ``factor``.
+        If a size is not a multiple of ``factor`` or there is no voxel.
+    VolumeError
+        If a voxel is not finite.
     """
+    check_finite(clean)
     if any(n % f for n, f in zip(clean.shape, factor, strict=True)):
         raise ShapeError(f"expected a shape that is a multiple of {factor}, got {clean.shape}: crop the volume")
     z, y, x = (n // f for n, f in zip(clean.shape, factor, strict=True))
@@ -198,6 +243,8 @@ def choose_gaussian_sigma(
     ------
     ShapeError
         If there is no pair or the numbers of volumes differ.
+    VolumeError
+        If a volume is not finite or a noise-free one has no range.
     """
     if not noisy or len(noisy) != len(clean):
         raise ShapeError(f"expected as many clean as noisy volumes and at least one, got {len(clean)} and {len(noisy)}")
@@ -256,17 +303,3 @@ def bootstrap_interval(
     draws = [statistic(data[rng.integers(0, data.size, data.size)]) for _ in range(resamples)]
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(data)), float(low), float(high))
-
-
-def check_same_shape(volume: FloatArray, reference: FloatArray) -> None:
-    """Refuse two volumes of different shape.
-
-    Raises
-    ------
-    ShapeError
-        If the shapes differ.
-    """
-    if np.shape(volume) != np.shape(reference):
-        raise ShapeError(
-            f"expected two volumes of one shape, got {np.shape(volume)} and {np.shape(reference)}: crop or resample one"
-        )

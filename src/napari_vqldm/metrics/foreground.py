@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.errors import ShapeError, VolumeError
-from napari_vqldm.metrics.fidelity import Float3, FloatArray, Int3, check_same_shape, unit_range
+from napari_vqldm.metrics.checks import check_pair
+from napari_vqldm.metrics.fidelity import Float3, FloatArray, Int3, unit_range
 
 TUBE_WIDTH_VOXELS = 3.0
 
@@ -45,7 +46,7 @@ def tube_mask(
     Raises
     ------
     ShapeError
-        If a centre line is not (n, 3).
+        If a centre line is not (n, 3) or holds a number that is not finite.
     """
     radius = 0.5 * width_voxels
     mask = np.zeros(shape, bool)
@@ -89,16 +90,16 @@ def foreground_psnr_unit_range(
     Raises
     ------
     ShapeError
-        If the shapes differ or a centre line is not (n, 3).
+        If the shapes differ or a centre line is not (n, 3) or not finite.
     VolumeError
-        If the reference has no range or no centre line runs through the volume.
+        If a voxel is not finite, the reference has no range or no centre line runs through the volume.
 
     Notes
     -----
     An empty background cannot raise this number, and detail invented between the filaments cannot lower it: read it
     next to `psnr_unit_range`. It is usually lower, because shot noise grows with the signal.
     """
-    check_same_shape(volume, reference)
+    check_pair(volume, reference)
     shape = np.shape(reference)
     if len(shape) != 3:
         raise ShapeError(f"expected volumes (Z, Y, X), got shape {shape}")
@@ -120,8 +121,8 @@ def _pieces(
     starts, deltas = [np.zeros((0, 3))], [np.zeros((0, 3))]
     for line in centre_lines:
         points = np.asarray(line, np.float64)
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise ShapeError(f"expected centre lines (n, 3) in um, got shape {points.shape}")
+        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+            raise ShapeError(f"expected centre lines (n, 3) of finite um (z, y, x), got shape {points.shape}")
         points = points / voxel_size_um - 0.5
         delta = np.diff(points, axis=0)
         parts = np.maximum(np.ceil(np.linalg.norm(delta, axis=1) / _PIECE_VOXELS), 1).astype(np.int64)

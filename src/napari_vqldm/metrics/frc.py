@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy import fft, stats
 
 from napari_vqldm.errors import ShapeError, VolumeError
-from napari_vqldm.metrics.fidelity import Float3, FloatArray, check_same_shape
+from napari_vqldm.metrics.checks import check_pair
+from napari_vqldm.metrics.fidelity import Float3, FloatArray
 from napari_vqldm.metrics.fourier import half_spectrum_weight, hann
 
 CUTOFF_LEVEL = 1.0 / 7.0
@@ -104,6 +105,8 @@ def lateral_frc(volume: FloatArray, reference: FloatArray, voxel_size_um: Float3
     ------
     ShapeError
         If the shapes differ or the volumes are too small.
+    VolumeError
+        If a voxel is not finite.
 
     Notes
     -----
@@ -158,6 +161,8 @@ def axial_fsc(
     ------
     ShapeError
         If the shapes differ or the volumes are too small.
+    VolumeError
+        If a voxel is not finite.
 
     Notes
     -----
@@ -191,6 +196,8 @@ def cutoffs_per_um(volume: FloatArray, reference: FloatArray, voxel_size_um: Flo
     ------
     ShapeError
         If the shapes differ or the volumes are too small.
+    VolumeError
+        If a voxel is not finite.
     """
     return Cutoffs(
         lateral=lateral_frc(volume, reference, voxel_size_um).cutoff_per_um(),
@@ -220,7 +227,7 @@ def cutoff_ratios(volume: FloatArray, noisy: FloatArray, clean: FloatArray, voxe
     ShapeError
         If the shapes differ or the volumes are too small.
     VolumeError
-        If the noisy input agrees with the truth on no ring.
+        If a voxel is not finite or the noisy input agrees with the truth on no ring.
     """
     ours = cutoffs_per_um(volume, clean, voxel_size_um)
     theirs = cutoffs_per_um(noisy, clean, voxel_size_um)
@@ -233,7 +240,7 @@ def cutoff_ratios(volume: FloatArray, noisy: FloatArray, clean: FloatArray, voxe
 
 
 def _checked_shape(volume: FloatArray, reference: FloatArray) -> tuple[int, int, int]:
-    check_same_shape(volume, reference)
+    check_pair(volume, reference)
     shape = np.shape(volume)
     if len(shape) != 3 or min(shape) < MIN_VOXELS:
         raise ShapeError(

@@ -142,6 +142,13 @@ def whitened_frechet(
     -------
     FrechetScore
 
+    Raises
+    ------
+    ShapeError
+        If the set has fewer than 2 rows, the reference fewer than 4, or the numbers of features differ.
+    VolumeError
+        If a feature is not finite, or those of the reference do not vary.
+
     Notes
     -----
     Floor: mean distance of the two halves of 20 random splits of the reference. Halves are smaller than the sets that

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_vqldm.errors import ShapeError
+from napari_vqldm.metrics.checks import check_finite
 
 FloatArray = npt.NDArray[np.floating]
 Int3 = tuple[int, int, int]
@@ -76,6 +77,8 @@ def nearest_patches(
     ------
     ShapeError
         If a set is empty, shapes differ within it, or a volume is smaller than a patch or no multiple of (2, 4, 4).
+    VolumeError
+        If a voxel is not finite.
 
     Notes
     -----
@@ -198,11 +201,13 @@ def _orientations(patch: Tensor) -> Tensor:
 
 
 def _as_batch(volume: FloatArray) -> Tensor:
-    data = torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))
+    values = np.ascontiguousarray(volume, dtype=np.float32)
+    data = torch.as_tensor(values)
     if data.ndim != 3 or any(n < p for n, p in zip(data.shape, PATCH, strict=True)):
         raise ShapeError(f"expected volumes (Z, Y, X) of at least {PATCH} voxels, got {tuple(data.shape)}")
     if any(n % f for n, f in zip(data.shape, COARSE, strict=True)):
         raise ShapeError(f"expected volume sizes that are multiples of {COARSE}, got {tuple(data.shape)}: crop them")
+    check_finite(values)
     return data
 
 

@@ -9,7 +9,8 @@ from io import StringIO
 import numpy as np
 
 from napari_vqldm.errors import ConfigError, ShapeError, VolumeError
-from napari_vqldm.metrics.fidelity import FloatArray, check_same_shape
+from napari_vqldm.metrics.checks import check_pair
+from napari_vqldm.metrics.fidelity import FloatArray
 from napari_vqldm.metrics.ssim import MS_WEIGHTS
 
 MIN_SIDE = 41  # three scales of its 11 voxel window need more than 10 * (3 - 1)^2 voxels
@@ -35,7 +36,7 @@ def micro_ms3im_slice_mean(volume: FloatArray, reference: FloatArray) -> float:
     ShapeError
         If the shapes differ or the planes are too small.
     VolumeError
-        If no plane of the reference has contrast.
+        If a voxel is not finite or no plane of the reference has contrast.
 
     Notes
     -----
@@ -44,7 +45,7 @@ def micro_ms3im_slice_mean(volume: FloatArray, reference: FloatArray) -> float:
     Source: Ashesh, Deschamps and Jug 2024, arXiv:2408.08747. Bias: a reconstruction with the wrong gain or offset is
     not punished, and planes are judged one by one, so that errors along z go unseen.
     """
-    check_same_shape(volume, reference)
+    check_pair(volume, reference)
     shape = np.shape(reference)
     if len(shape) != 3 or min(shape[1:]) < MIN_SIDE:
         raise ShapeError(

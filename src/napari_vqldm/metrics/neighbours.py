@@ -48,16 +48,30 @@ def neighbour_scores(features: FloatArray, reference: FloatArray, k: int = NEARE
     k : int
         The ball of a volume reaches to its k-th nearest neighbour in its own set, itself not counted.
 
+    Returns
+    -------
+    NeighbourScores
+        Four shares without unit.
+
     Raises
     ------
     ShapeError
-        If a set has no more than k rows.
+        If a set has no more than k rows or the numbers of features differ.
+    VolumeError
+        If a feature is not finite.
 
     Notes
     -----
+    With x of the set, y of the reference, B(.) the balls: precision = share of x inside any B(y), recall = share of y
+    inside any B(x), density = sum over x of the number of B(y) around it / (k n), coverage = share of B(y) that hold
+    any x.
+
     Sources: Kynkaanniemi et al. 2019, arXiv:1904.06991 (precision, recall), Naeem et al. 2020, arXiv:2002.09797
-    (density, coverage). Expected coverage of equal distributions with n = m is about 1 - 2^-k. All depend on the sizes
-    of the sets: compare equal sizes only.
+    (density, coverage). Expected coverage of equal distributions with n = m is about 1 - 2^-k.
+
+    Bias: all depend on the sizes of the sets: compare equal sizes only. A single outlier of the reference has a large
+    ball that lets precision read high, one of the set does so for recall; density and coverage feel it less. In many
+    dimensions balls are large and overlap, so that precision and recall saturate.
     """
     x, y = _checked(features, k + 1), _checked(reference, k + 1)
     if x.shape[1] != y.shape[1]:
@@ -90,13 +104,19 @@ def vendi_score(features: FloatArray) -> float:
 
     Raises
     ------
+    ShapeError
+        If there is no row.
     VolumeError
-        If a volume has no direction (zero features).
+        If a volume has no direction (zero features) or a feature is not finite.
 
     Notes
     -----
-    Source: Friedman and Dieng 2023, arXiv:2210.02410. The eigenvalues are those of the (d, d) matrix of second moments
-    of the normalized features, which are the nonzero ones of the (n, n) similarity matrix.
+    exp(-sum l log l) over the eigenvalues l of K / n, K_ij the cosine of the angle between rows i and j. Source:
+    Friedman and Dieng 2023, arXiv:2210.02410. The eigenvalues are those of the (d, d) matrix of second moments of the
+    normalized features, which are the nonzero ones of the (n, n) similarity matrix.
+
+    Bias: grows with n towards that of the distribution and is never above d, so compare sets of one size
+    (`vendi_ratio`). It rewards any difference: noise that reaches the features counts as variety.
     """
     rows = _checked(features, 1)
     norm = np.linalg.norm(rows, axis=1)
@@ -111,11 +131,36 @@ def vendi_score(features: FloatArray) -> float:
 def vendi_ratio(features: FloatArray, reference: FloatArray, seed: int = 0) -> float:
     """Vendi score of a set over that of as many volumes of the reference; 1: as diverse.
 
-    Both are centered and scaled by the reference. The score grows with the number of volumes, so the larger set is cut
-    to the size of the smaller one at random.
+    Parameters
+    ----------
+    features, reference : ndarray
+        (n, d) and (m, d), m at least 2. Both are centered and scaled by mean and standard deviation of the reference.
+    seed : int
+        Of the draw: the score grows with the number of volumes, so the larger set is cut to the size of the smaller
+        one at random.
+
+    Returns
+    -------
+    float
+        Above 0, without unit.
+
+    Raises
+    ------
+    ShapeError
+        If a set has too few rows or the numbers of features differ.
+    VolumeError
+        If a feature is not finite, or a volume lies exactly at the mean of the reference.
+
+    Notes
+    -----
+    `vendi_score` of Friedman and Dieng 2023, arXiv:2210.02410, as a ratio. Bias: sets from one distribution scatter
+    around 1. The mean is that of the reference alone, so that a set far away from it lies in one direction and reads as
+    uniform although its volumes differ; and noise that reaches the features can raise it above 1.
     """
     known = _checked(reference, 2)
     rows = _checked(features, 1)
+    if rows.shape[1] != known.shape[1]:
+        raise ShapeError(f"expected sets with equal numbers of features, got {rows.shape[1]} and {known.shape[1]}")
     mean, sd = known.mean(axis=0), known.std(axis=0)
     sd = np.maximum(sd, max(1e-6 * float(sd.max()), 1e-30))
     rng = np.random.default_rng(seed)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from napari_vqldm.metrics.checks import check_finite
+
 Float3 = tuple[float, float, float]
 
 # Standard deviations of the image of a filament at the nominal optics (confocal, NA 1.4): FWHM / 2.355.
@@ -37,6 +39,13 @@ def ridge_response(
     ndarray
         float32, (Z, Y, X), 0 where the volume does not bend down in at least two directions.
 
+    Raises
+    ------
+    ShapeError
+        If there is no voxel.
+    VolumeError
+        If a voxel is not finite.
+
     Notes
     -----
     A line bends down in both directions across it, a sheet in one only: the middle eigenvalue tells them apart
@@ -44,7 +53,9 @@ def ridge_response(
     smoothed line per axis, so that the axially longer point spread function does not make filaments look like sheets.
     """
     sigma = [um / size for um, size in zip((axial_um, lateral_um, lateral_um), voxel_size_um, strict=True)]
-    data = np.asarray(volume, np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
+        data = np.asarray(volume, np.float32)
+    check_finite(data)
     smooth = torch.from_numpy(ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.5))
     # Width of the smoothed line per axis, voxels: the unit of length in which its Hessian is isotropic.
     width = (

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_vqldm.errors import ShapeError
-from napari_vqldm.metrics.fidelity import FloatArray, check_same_shape, unit_range
+from napari_vqldm.metrics.checks import check_pair
+from napari_vqldm.metrics.fidelity import FloatArray, unit_range
 
 WINDOW_SIGMA = 1.5  # voxels
 WINDOW_RADIUS = 5  # 11 voxels, as scikit-image truncates the same Gaussian
@@ -44,7 +45,7 @@ def ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
     ShapeError
         If the shapes differ or an axis is shorter than 11 voxels.
     VolumeError
-        If the reference has no range.
+        If a voxel is not finite or the reference has no range.
 
     Notes
     -----
@@ -79,7 +80,7 @@ def ms_ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
     ShapeError
         If the shapes differ or an axis is shorter than 28 voxels.
     VolumeError
-        If the reference has no range.
+        If a voxel is not finite or the reference has no range.
 
     Notes
     -----
@@ -106,7 +107,7 @@ def ms_ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
 
 
 def _in_unit_range(volume: FloatArray, reference: FloatArray, smallest: int) -> tuple[Array, Array]:
-    check_same_shape(volume, reference)
+    check_pair(volume, reference)
     shape = np.shape(reference)
     if len(shape) != 3 or min(shape) < smallest:
         raise ShapeError(

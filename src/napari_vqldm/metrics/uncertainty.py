@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from napari_vqldm.errors import ConfigError, ShapeError, VolumeError
+from napari_vqldm.metrics.checks import check_finite
 from napari_vqldm.metrics.fidelity import Float3, FloatArray
 from napari_vqldm.metrics.fourier import half_spectrum_weight, hann
 
@@ -81,7 +82,9 @@ def voxel_spread(draws: Iterable[FloatArray]) -> Spread:
     Raises
     ------
     ShapeError
-        If there are fewer than two draws or the shapes differ.
+        If there are fewer than two draws, the shapes differ or there is no voxel.
+    VolumeError
+        If a voxel is not finite.
 
     Notes
     -----
@@ -94,6 +97,7 @@ def voxel_spread(draws: Iterable[FloatArray]) -> Spread:
     count = 0
     for draw in draws:
         values = np.asarray(draw, np.float64)
+        check_finite(values, f"draw {count}")
         if mean is None:
             mean, squares = np.zeros(values.shape), np.zeros(values.shape)
         elif values.shape != mean.shape:
@@ -166,9 +170,9 @@ def energy_beyond_cutoff(volume: FloatArray, voxel_size_um: Float3, cutoff: Opti
     Raises
     ------
     ShapeError
-        If the volume is not (Z, Y, X).
+        If the volume is not (Z, Y, X) or has no voxel.
     VolumeError
-        If the volume is constant.
+        If the volume is constant or not finite.
 
     Notes
     -----
@@ -217,9 +221,9 @@ def detail_beyond_cutoff(volume: FloatArray, voxel_size_um: Float3, cutoff: Opti
     Raises
     ------
     ShapeError
-        If the volume is not (Z, Y, X).
+        If the volume is not (Z, Y, X) or has no voxel.
     VolumeError
-        If the volume is constant.
+        If the volume is constant or not finite.
 
     Notes
     -----
@@ -240,6 +244,7 @@ def _checked(volume: FloatArray) -> npt.NDArray[np.float64]:
     values = np.asarray(volume, np.float64)
     if values.ndim != 3:
         raise ShapeError(f"expected a volume (Z, Y, X), got shape {values.shape}")
+    check_finite(values)
     if not np.ptp(values) > 0.0:
         raise VolumeError("expected a volume that is not constant: it has no power to place")
     return values

@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from napari_vqldm.errors import ShapeError
+from napari_vqldm.metrics.checks import check_finite
 from napari_vqldm.metrics.polylines import FloatArray, arc_um, at_arc, check_lines, resample
 from napari_vqldm.metrics.skeleton import Points
 from napari_vqldm.volume import Float3, check_voxel_size
@@ -86,9 +87,9 @@ def filament_width(
     Raises
     ------
     ShapeError
-        If ``volume`` is not 3D or a polyline not (n, 3).
+        If ``volume`` is not 3D, has no voxel or a polyline is not (n, 3).
     VolumeError
-        If the voxel size is absurd.
+        If a voxel is not finite or the voxel size is absurd.
 
     Notes
     -----
@@ -105,6 +106,7 @@ def filament_width(
     data = np.asarray(volume, np.float64)
     if data.ndim != 3:
         raise ShapeError(f"expected a volume (Z, Y, X), got shape {data.shape}")
+    check_finite(data)
     stretches = _stretches(check_lines(lines), size * data.shape, chosen)
     if len(stretches) < chosen.min_stretches:
         reason = f"{len(stretches)} straight isolated stretches, expected at least {chosen.min_stretches}"

@@ -103,6 +103,7 @@ def search_copies(
                 turned = [extractor.oriented(volumes, VOXEL_SIZE_UM) for volumes in (samples, held_out)]
             copies = feature_copies(turned[0], np.stack(features), turned[1])
             scores["feature_distance_ratio"] = _mean(copies.ratio)
+            scores["feature_near_share"] = copies.near_share
         pairs = _pairs(samples, bank, generated)
         del bank
     yield Copies(scores, pairs)

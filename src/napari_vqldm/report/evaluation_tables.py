@@ -67,7 +67,8 @@ def scorecard_section(scores: Mapping[str, Any]) -> Section:
     limits = next(iter(GENERATION.values()))  # all of them count in the same unit
     text = (
         "How clearly each set is told from another draw of the reference, in standard deviations of such draws: about "
-        "0 is as good as real. Beside the candidate stand another real draw and sets that are wrong on purpose; a "
+        '0 is as good as real. Beside the candidate stand another draw of the reference ("another seed": the '
+        'simulator itself; "other half": other real stacks) and sets that are wrong on purpose; a '
         "number on which a wrong set looks good says nothing alone. In parentheses the 95 % interval over volumes; "
         f"verdicts go by the value alone: up to {limits.excellent:g} excellent, up to {limits.acceptable:g} "
         f"acceptable, above {limits.poor:g} poor, below {TOO_NEAR_SDS:g} nearer than any other draw. More volumes tell "
@@ -175,8 +176,10 @@ def with_interval(value: Any, around: Mapping[str, Any] | None) -> str:
 
 
 def value_text(found: Any) -> str:
-    """A plain number, or one with ``value``, ``low`` and ``high``."""
-    return with_interval(found.get("value"), found) if isinstance(found, Mapping) else number_text(found)
+    """A plain number, or one with ``value``, ``low`` and ``high``, or the ``reason`` why it has no finite value."""
+    if isinstance(found, Mapping):
+        return str(found["reason"]) if "reason" in found else with_interval(found.get("value"), found)
+    return number_text(found)
 
 
 def percent_text(value: float | None, around: Mapping[str, Any] | None) -> str:

@@ -44,6 +44,8 @@ ROWS = {
     "blank": "a constant",
 }
 MICRO_MS3IM = "micro_ms3im_slice_mean"
+# Infinite by definition, so that nothing is missing: the input compared with itself.
+WITH_ITSELF = {"noisy": ("psnr_noisy_unit_range_db", "noise_gap_db")}
 NO_MICRO_MS3IM = "MicroMS3IM is left out: the package microssim is not installed (pip install microssim)."
 SIGMA_VOLUMES = 4  # volumes of the val split on which the Gaussian filter is chosen
 NOISE_DRAWS = 6
@@ -111,8 +113,9 @@ def fidelity_scores(
     """Score every row on every volume: yields None after each volume and the table of means at the end.
 
     Each entry of the table is a mean over volumes with its 95 % bootstrap interval. The row ``clean`` holds what a
-    tracer finds in the noise-free image itself: nothing can be expected to beat it. With a model the table also holds
-    MicroMS3IM, where it is installed, ``scorecard_intervals`` and ``notes``.
+    tracer finds in the noise-free image itself: nothing can be expected to beat it. A number that was not finite on
+    some volumes is the mean over the rest and says over how many, as ``volumes``. With a model the table also holds
+    MicroMS3IM, where it is installed, ``scorecard_intervals`` and ``notes``, which name such numbers.
     """
     size, sigma = split.voxel_size_um, gaussian_sigma(split)
     # The model reconstructs here, on its device; the tracing and comparing, most of the work, is anyone's.
@@ -122,11 +125,12 @@ def fidelity_scores(
         for name, row in scores.items():
             found.setdefault(name, []).append(row)
         yield None
-    table: dict[str, Any] = {name: _means(rows) for name, rows in found.items()}
+    table: dict[str, Any] = {name: _means(rows, WITH_ITSELF.get(name, ())) for name, rows in found.items()}
     result: dict[str, Any] = {"gaussian_sigma_voxels": list(sigma), "volumes": len(volumes), "rows": table}
     if model is not None:
         result["scorecard_intervals"] = scorecard_intervals(found)
-        result["notes"] = [] if MICRO_MS3IM in table["model"] else [NO_MICRO_MS3IM]
+        result["notes"] = missing_notes(table, len(volumes))
+        result["notes"] += [] if MICRO_MS3IM in table["model"] else [NO_MICRO_MS3IM]
     yield result
 
 
@@ -152,7 +156,8 @@ def _volume_scores(
     return scores
 
 
-def _means(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+def _means(rows: Sequence[dict[str, float]], with_itself: Sequence[str] = ()) -> dict[str, Any]:
+    """Mean and interval of every number; ``volumes`` where it is the mean over fewer than all of them."""
     result: dict[str, Any] = {}
     for name in rows[0]:
         values = np.array([row[name] for row in rows], np.float64)
@@ -162,7 +167,31 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
             result[name] = {"value": found.value, "low": found.low, "high": found.high}
         else:
             result[name] = {"value": None, "low": None, "high": None}
+        if finite.size < values.size and name not in with_itself:
+            result[name]["volumes"] = int(finite.size)
     return result
+
+
+def missing_notes(table: dict[str, Any], volumes: int) -> list[str]:
+    """Name the numbers of `fidelity_scores` that could not be measured on all volumes, one sentence per row and count.
+
+    Parameters
+    ----------
+    table : dict
+        Its ``rows``.
+    volumes : int
+        How many were scored.
+    """
+    short: dict[tuple[str, int], list[str]] = {}
+    for row, numbers in table.items():
+        for name, found in numbers.items():
+            if "volumes" in found:
+                short.setdefault((row, found["volumes"]), []).append(name)
+    return [
+        f"{row}: {', '.join(names)} not finite on {volumes - count} of {volumes} volumes; "
+        + (f"the mean is over the other {count}." if count else "there is no mean.")
+        for (row, count), names in short.items()
+    ]
 
 
 def scorecard(table: dict[str, Any]) -> dict[str, float | None]:

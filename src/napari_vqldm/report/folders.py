@@ -20,6 +20,7 @@ from napari_vqldm.volume import Float3, Volume
 
 LEAST_OF_WINDOW = 0.5  # a volume may be smaller than the window by this factor per axis: it is continued by reflection
 LABELS = "-labels"  # our own label images: no intensities
+REASONS = 3  # of files that cannot be used, in a message
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def folder_windows(folder: Path, limit: int, voxel_size_um: Float3 | None) -> Fo
     paths, notes = _intensities(list_volumes(folder))
     per_file: list[list[Array]] = []
     free: list[bool] = []
+    failed: list[str] = []
     continued, estimated = 0, 0
     for path in paths:
         try:
@@ -113,13 +115,14 @@ def folder_windows(folder: Path, limit: int, voxel_size_um: Float3 | None) -> Fo
             data = volume.data if in_units else estimate_intensity(volume.data).apply(volume.data)
             per_file.append(windows_of(data, volume.voxel_size_um)[:limit])
         except (ChoiceError, FileError, ShapeError, VolumeError) as error:
-            notes.append(f"{path.name} was left out: {error}")
+            failed.append(f"{path.name} was left out: {error}")
             continue
         estimated += not in_units
         continued += is_continued(volume)
         free.append(_is_noise_free(path, volume.provenance))
     if not per_file:
-        raise ConfigError(f"{folder}: no volume in it can be compared: {notes[0]}")
+        raise ConfigError(f"{folder}: no volume in it can be compared: {_why(failed, notes)}")
+    notes += failed
     if len(set(free)) > 1:
         raise ConfigError(
             f"{folder}: {sum(free)} of its {len(free)} volumes are noise-free, by their own record, the others are "
@@ -155,6 +158,15 @@ def _intensities(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     chosen = list(kept())
     left = len(paths) - len(chosen)
     return chosen, [f"{left} label images and noise-free twins of recordings were left out."] if left else []
+
+
+def _why(failed: Sequence[str], notes: Sequence[str]) -> str:
+    """Say why no file can be used: how many failed, the first reasons, what was left out before."""
+    if not failed:
+        return " ".join(notes)
+    count = f"{len(failed)} files could not be used: " if len(failed) > 1 else ""
+    more = [f"and {len(failed) - REASONS} more"] if len(failed) > REASONS else []
+    return count + "; ".join([*failed[:REASONS], *more, *notes])
 
 
 def _read(path: Path, voxel_size_um: Float3 | None) -> Volume:

@@ -25,8 +25,12 @@ DENSER = 1.25  # times the filament of the tier, in the row of a wrong simulator
 
 
 def other_split(split: Split) -> Split:
-    """Return a split of the same tier that no reference uses."""
-    return mt_sim_split(split.tier, "extractor" if split.name != "extractor" else "train")
+    """Return a split of the same tier whose volumes are in neither draw of the reference.
+
+    Not the reference ``split``, not the other draw of it (``val``; ``test`` where ``val`` is the reference), and never
+    ``train``: a model may have seen those volumes.
+    """
+    return mt_sim_split(split.tier, "extractor" if split.name != "extractor" else "test")
 
 
 def simulated(split: Split, count: int, workers: Workers) -> Iterator[BenchmarkVolume]:

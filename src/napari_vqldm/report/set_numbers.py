@@ -14,6 +14,9 @@ from napari_vqldm.report.profile import Profile
 
 Scores = dict[str, Any]
 
+STRAIGHT_UM = 1e6  # a persistence length of a meter and more is rounding: such filaments do not bend
+NO_BENDING = "no bending"
+
 MEASURES = ("length_density", "median_length", "curvature")  # what is judged, as ratio to the reference
 
 
@@ -49,7 +52,7 @@ def set_numbers(chosen: Sequence[Profile]) -> Scores:
     }
     scores: Scores = {name: _interval(values) for name, values in rows.items()}
     bending = _values(chosen, "bending_per_um")
-    scores["persistence_length_um"] = _interval(bending, lambda v: 1.0 / max(float(np.mean(v)), 1e-9))
+    scores["persistence_length_um"] = _persistence(bending)
     index = np.arange(len(chosen))
     for name, statistic in (("median_length_um", median_length_um), ("length_weighted_um", length_weighted_median_um)):
         found = bootstrap_interval(
@@ -66,6 +69,16 @@ def set_numbers(chosen: Sequence[Profile]) -> Scores:
 
 def _values(chosen: Sequence[Profile], name: str) -> npt.NDArray[np.float64]:
     return np.array([getattr(p.morphology, name) for p in chosen], np.float64)
+
+
+def _persistence(bending_per_um: npt.NDArray[np.float64]) -> Scores:
+    """Inverse of the mean bending; infinite, without interval and with a ``reason``, where nothing bends."""
+    found = _interval(bending_per_um, lambda v: 1.0 / max(float(np.mean(v)), 1e-9))
+    if found["value"] is None or found["value"] < STRAIGHT_UM:
+        # Resamples that hold straight volumes alone have no end.
+        high = found["high"]
+        return found | {"high": float("inf") if high is not None and high >= STRAIGHT_UM else high}
+    return {"value": float("inf"), "low": None, "high": None, "reason": NO_BENDING}
 
 
 def _interval(values: npt.NDArray[np.float64], statistic: Any = None) -> Scores:

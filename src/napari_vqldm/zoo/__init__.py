@@ -41,10 +41,15 @@ def resolve(name_or_path: str | Path) -> Path:
         If it is neither; the message names the choices.
     """
     bundled = available()
+    choices = ", ".join(bundled) or "none is installed"
     name = str(name_or_path)
     if name in bundled:
         return bundled[name]
     path = Path(name_or_path).expanduser()
+    if path.suffix not in ("", ".safetensors") and _is_volume_name(path):
+        raise CheckpointError(
+            f"{path}: a volume, not a model: expected a bundled name ({choices}) or a .safetensors checkpoint"
+        )
     if path.exists():
         return path
     if name in NAMES:
@@ -52,8 +57,14 @@ def resolve(name_or_path: str | Path) -> Path:
             f"the bundled model {name!r} is not part of this installation: reinstall napari-vqldm, "
             "or give a .safetensors checkpoint"
         )
-    choices = ", ".join(bundled) or "none is installed"
     raise CheckpointError(f"no model {name!r}: expected a bundled name ({choices}) or an existing .safetensors file")
+
+
+def _is_volume_name(path: Path) -> bool:
+    """Tell whether a path ends like a file that a volume is read from."""
+    from napari_vqldm.files import READABLE_SUFFIXES  # its readers are not wanted for a model
+
+    return path.suffix.lower() in READABLE_SUFFIXES
 
 
 def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Model:
