@@ -43,7 +43,7 @@ def folders(count: int, workers: Workers) -> Iterator[tuple[str, Sequence[Array]
     clean = torch.from_numpy(np.stack([truth.clean for truth in truths]))[:, None]
     draw = recorded([truth.clean for truth in truths], split, workers)
     yield "another draw", draw
-    yield "25 % more filament", denser(split, count, workers).volumes
+    yield "25 % more filament", denser(mt_sim_split("standard", "test"), count, workers).volumes  # of no test volume
     yield "blurred", recorded([v.numpy() for v in blur(clean, BLUR_UM, VOXEL_SIZE_UM)[:, 0]], split, workers)
     yield "an eighth, repeated", [draw[i % max(1, count // 8)] for i in range(count)]
     scrambled = phase_scramble(clean, 1.0, torch.Generator().manual_seed(1))
