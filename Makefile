@@ -13,6 +13,9 @@ STAMPS := $(VENV)/stamps
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO_OUT ?= demo-output
 PYTEST_ARGS ?=
+# One process a core, one thread each: threads of several processes would wait for one another. A file's tests stay
+# together, so that its fixtures are made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .PHONY: help demo test test-slow lint docs bench clean
 
@@ -31,10 +34,10 @@ demo: $(STAMPS)/base
 	@printf 'Open %s\n' "$(abspath $(DEMO_OUT))/index.html"
 
 test: $(STAMPS)/test
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not gpu" $(PYTEST_ARGS)
 
 test-slow: $(STAMPS)/test
-	$(BIN)/python -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow and not gpu" $(PYTEST_ARGS)
 
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check
