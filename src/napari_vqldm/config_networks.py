@@ -1,0 +1,111 @@
+"""Configuration of the networks: quantizer, autoencoder, denoiser and what the denoiser is told."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from napari_vqldm.config_base import ORGANISATIONS, Config, Fraction, Int3, Organisation, Positive, PositiveInt
+
+
+class QuantizerConfig(Config):
+    """One learned codebook (van den Oord et al. 2017)."""
+
+    kind: Literal["gradient", "ema"] = "gradient"  # who moves the codebook: the optimizer, or moving averages
+    codebook_size: Annotated[int, Field(ge=2)] = 1024  # one code alone has no second nearest
+    codebook_weight: Annotated[float, Field(ge=0.0)] = 1.0  # ||sg[z] - z_q||^2
+    commitment_weight: Annotated[float, Field(ge=0.0)] = 0.25  # ||z - sg[z_q]||^2
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    restart_after: PositiveInt = 200  # updates without use after which a code is dead
+    restart: bool = True
+
+
+class AutoencoderConfig(Config):
+    """Norm-free convolutional autoencoder with anisotropic strides and a sub-pixel decoder."""
+
+    strides: tuple[Int3, ...] = ((1, 2, 2), (2, 2, 2))  # fine to coarse, (z, y, x)
+    widths: tuple[PositiveInt, ...] = (24, 64)  # channels after each stride
+    encoder_blocks: tuple[Annotated[int, Field(ge=0)], ...] = (1, 2)
+    decoder_blocks: tuple[Annotated[int, Field(ge=0)], ...] = (1, 3)
+    latent_channels: Annotated[int, Field(ge=1, le=32)] = 4
+    quantizer: QuantizerConfig | None = None  # None: KL posterior
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        n = len(self.strides)
+        if n < 1 or not (len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks) == n):
+            raise ValueError(
+                f"strides, widths, encoder_blocks and decoder_blocks need one entry per level, got {n} strides"
+            )
+        if any(s not in (1, 2, 4) for stride in self.strides for s in stride):
+            raise ValueError(f"strides: expected 1, 2 or 4 per axis, got {self.strides}")
+        return self
+
+    @property
+    def downsampling_factor(self) -> Int3:
+        """Volume voxels per latent voxel, (z, y, x)."""
+        z = y = x = 1
+        for sz, sy, sx in self.strides:
+            z, y, x = z * sz, y * sy, x * sx
+        return z, y, x
+
+
+class ConditionConfig(Config):
+    """What the denoiser is told about a volume: standardised numbers plus a one-hot organisation.
+
+    ``names`` are continuous entries: (log(value) - log_mean) / log_sd. The whole vector is replaced by a
+    learned null vector with probability ``dropout`` during training.
+    """
+
+    names: tuple[str, ...] = (
+        "length_density_um_per_um3",
+        "persistence_length_um",
+        "psf_width_um",
+        "voxel_size_z_um",
+        "voxel_size_xy_um",
+    )
+    log_mean: tuple[float, ...] = (-1.5, 2.8, -1.5, -1.6, -2.3)
+    log_sd: tuple[Positive, ...] = (0.5, 0.7, 0.15, 0.15, 0.15)
+    organisations: tuple[Organisation, ...] = ORGANISATIONS
+    dropout: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        if not len(self.names) == len(self.log_mean) == len(self.log_sd):
+            raise ValueError("names, log_mean and log_sd need the same length")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Entries of the condition vector."""
+        return len(self.names) + len(self.organisations)
+
+
+class DenoiserConfig(Config):
+    """Convolutional U-Net that predicts from (x_t, t, second time, condition)."""
+
+    channels: tuple[PositiveInt, ...] = (48, 96, 128)
+    blocks: tuple[PositiveInt, ...] = (1, 2, 2)  # on the way down; one more on the way up
+    strides: tuple[Int3, ...] = ((2, 2, 2), (2, 2, 2))
+    attention: tuple[bool, ...] = (False, False, True)
+    head_channels: PositiveInt = 32
+    norm_groups: PositiveInt = 8
+    scale_shift: bool = False  # the embedding scales and shifts channels after a norm; False: is added before it
+    condition_channels: Annotated[int, Field(ge=0)] = 4  # concatenated control channels, zero-initialised
+    condition: ConditionConfig | None = ConditionConfig()  # None: nothing is known about the training volumes
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        n = len(self.channels)
+        if not (len(self.blocks) == len(self.attention) == n and len(self.strides) == n - 1):
+            raise ValueError("channels, blocks and attention need one entry per level and strides one less")
+        if any(channels % self.norm_groups for channels in self.channels):
+            raise ValueError(f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}")
+        attended = [c for c, attention in zip(self.channels, self.attention, strict=True) if attention]
+        if any(channels % self.head_channels for channels in attended):
+            raise ValueError(
+                f"channels: expected multiples of head_channels = {self.head_channels} where there is attention, "
+                f"got {tuple(attended)}"
+            )
+        return self
