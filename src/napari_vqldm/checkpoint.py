@@ -35,8 +35,8 @@ from napari_vqldm.diffusion.process import Process, make_process
 from napari_vqldm.errors import CheckpointError, VqldmError
 from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.latent import LatentSpace
-from napari_vqldm.models.autoencoder import Autoencoder
-from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.models.base import BaseAutoencoder
+from napari_vqldm.models.build import AnyDenoiser, make_autoencoder, make_denoiser
 from napari_vqldm.quantizers import CodebookQuantizer
 
 StorageType = Literal["float16", "bfloat16", "float32"]
@@ -79,7 +79,7 @@ class Model:
 
     config: ModelConfig
     space: LatentSpace
-    denoiser: Denoiser | None
+    denoiser: AnyDenoiser | None
     header: Header
     path: Path
     device: torch.device
@@ -105,7 +105,7 @@ def save_checkpoint(
     *,
     config: ModelConfig,
     space: LatentSpace,
-    denoiser: Denoiser | None,
+    denoiser: AnyDenoiser | None,
     card_fields: Mapping[str, Any] | None = None,
     training: TrainingSummary | None = None,
     dtype: StorageType = "float16",
@@ -232,11 +232,10 @@ def hash_weights(tensors: Iterable[tuple[str, TensorEntry, bytes | memoryview]])
     return digest.hexdigest()
 
 
-def _networks_on_meta(config: ModelConfig, tensors: int, path: Path) -> tuple[Autoencoder, Denoiser | None]:
+def _networks_on_meta(config: ModelConfig, tensors: int, path: Path) -> tuple[BaseAutoencoder, AnyDenoiser | None]:
     """Build the networks of ``config`` without memory for weights."""
     # Every block owns a tensor: a configuration with more blocks than tensors is wrong, and could take hours to build.
-    wanted = sum(config.autoencoder.encoder_blocks) + sum(config.autoencoder.decoder_blocks)
-    wanted += len(config.autoencoder.strides) + (sum(config.denoiser.blocks) if config.denoiser else 0)
+    wanted = config.autoencoder.num_blocks + (config.denoiser.num_blocks if config.denoiser else 0)
     if wanted > tensors:
         raise CheckpointError(
             f"{path}: the configuration describes {wanted} blocks, the file has {tensors} tensors: "
@@ -244,15 +243,15 @@ def _networks_on_meta(config: ModelConfig, tensors: int, path: Path) -> tuple[Au
         )
     try:
         with torch.device("meta"):
-            autoencoder = Autoencoder(config.autoencoder)
-            denoiser = Denoiser(config.denoiser, config.autoencoder.latent_channels) if config.denoiser else None
+            autoencoder = make_autoencoder(config.autoencoder)
+            denoiser = make_denoiser(config.denoiser, config.autoencoder.latent_channels) if config.denoiser else None
     except (ValueError, RuntimeError, OverflowError, TypeError, ZeroDivisionError, VqldmError) as error:
         raise CheckpointError(f"{path}: its configuration describes no possible network: {str(error)[:150]}") from None
     return autoencoder, denoiser
 
 
 def _check_shapes(
-    found: Mapping[str, tuple[int, ...]], autoencoder: Autoencoder, denoiser: Denoiser | None, path: Path
+    found: Mapping[str, tuple[int, ...]], autoencoder: BaseAutoencoder, denoiser: AnyDenoiser | None, path: Path
 ) -> None:
     """Compare the tensors with those that the networks need: same names, same shapes."""
     needed = {f"autoencoder.{name}": tuple(t.shape) for name, t in autoencoder.state_dict().items()}

@@ -1,10 +1,12 @@
 """Encode and decode volumes of any size, in tiles that give the same result as the whole: shared by every verb.
 
-The networks compute nothing over the tile, so a tile with a halo as wide as the receptive field sees all that it needs.
+Most networks compute nothing over the tile: a tile with a halo as wide as the receptive field sees all that it needs.
+One that takes statistics over the whole volume is given the whole volume, or none of it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -83,13 +85,14 @@ def encode_volume(
     Raises
     ------
     ShapeError
-        If ``volume`` has another shape.
+        If ``volume`` has another shape, or has to be cut for a network that takes statistics over the whole volume.
     """
     if volume.ndim != 5 or tuple(volume.shape[:2]) != (1, 1):
         raise ShapeError(f"expected one volume (1, 1, D, H, W), got {tuple(volume.shape)}")
     autoencoder = space.autoencoder
     factor, halo = autoencoder.downsampling_factor, autoencoder.encoder_halo
     shape = _grid(volume)
+    _refuse_tiles(space, shape, tile, max_voxels)
     tiles = plan_tiles(shape, tile or choose_tile(shape, factor, halo, max_voxels), halo, factor)
     grid = tuple(n // f for n, f in zip(shape, factor, strict=True))
     latent = torch.empty(1, autoencoder.latent_channels, *grid)
@@ -147,13 +150,14 @@ def decode_latent(
     Raises
     ------
     ShapeError
-        If ``latent`` has another shape.
+        If ``latent`` has another shape, or has to be cut for a network that takes statistics over the whole volume.
     """
     channels = space.autoencoder.latent_channels
     if latent.ndim != 5 or tuple(latent.shape[:2]) != (1, channels):
         raise ShapeError(f"expected one latent (1, {channels}, d, h, w), got {tuple(latent.shape)}")
     factor, halo = space.autoencoder.downsampling_factor, space.autoencoder.decoder_halo
     grid = _grid(latent)
+    _refuse_tiles(space, _times_int(grid, factor), None if tile is None else _times_int(tile, factor), max_voxels)
     max_cells = max(1, max_voxels // (factor[0] * factor[1] * factor[2]))
     tiles = plan_tiles(grid, tile or choose_tile(grid, (1, 1, 1), halo, max_cells), halo)
     volume = torch.empty(1, 1, *(n * f for n, f in zip(grid, factor, strict=True)))
@@ -166,6 +170,18 @@ def decode_latent(
             decoded = space.decode(block)
         volume[(..., *_times(part.write, factor))] = decoded[(..., *_times(part.keep, factor))].float().cpu()
         yield DecodeStep(index, len(tiles), volume if index == len(tiles) - 1 else None)
+
+
+def _refuse_tiles(space: LatentSpace, shape: Int3, tile: Int3 | None, max_voxels: int) -> None:
+    """Refuse to cut a volume for a network that takes statistics over all of it."""
+    whole = tile is None or all(t >= n for t, n in zip(tile, shape, strict=True))
+    if space.autoencoder.is_tileable or (whole and math.prod(shape) <= max_voxels):
+        return
+    raise ShapeError(
+        "this model normalizes over the whole volume, so that tiles would be coded differently than the whole: "
+        f"expected at most {max_voxels:,} voxels, got {shape[0]} x {shape[1]} x {shape[2]} = {math.prod(shape):,}"
+        f"{'' if whole else f' in tiles of {tile}'}: crop the volume, or use a model with another autoencoder"
+    )
 
 
 def choose_tile(shape: Int3, multiple: Int3, halo: Int3, max_voxels: int) -> Int3:
@@ -214,6 +230,11 @@ def _grid(tensor: Tensor) -> Int3:
 
 def _divide(block: tuple[slice, slice, slice], factor: Int3) -> tuple[slice, slice, slice]:
     z, y, x = (slice(s.start // f, s.stop // f) for s, f in zip(block, factor, strict=True))
+    return z, y, x
+
+
+def _times_int(size: Int3, factor: Int3) -> Int3:
+    z, y, x = (n * f for n, f in zip(size, factor, strict=True))
     return z, y, x
 
 

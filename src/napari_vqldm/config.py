@@ -5,7 +5,7 @@ No torch here: the card of a checkpoint is read and checked with these models al
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -28,7 +28,18 @@ from napari_vqldm.config_base import (
     validate,
 )
 from napari_vqldm.config_diffusion import SAMPLERS_OF, DiffusionConfig
-from napari_vqldm.config_networks import AutoencoderConfig, ConditionConfig, DenoiserConfig, QuantizerConfig
+from napari_vqldm.config_networks import (
+    DEFAULT_NETWORKS,
+    AnyAutoencoderConfig,
+    AnyDenoiserConfig,
+    AutoencoderConfig,
+    ConditionConfig,
+    DenoiserConfig,
+    MonaiKLConfig,
+    MonaiUNetConfig,
+    MonaiVQConfig,
+    QuantizerConfig,
+)
 from napari_vqldm.config_simulation import (
     BuckleConfig,
     BundleConfig,
@@ -47,6 +58,8 @@ __all__ = [
     "ORGANISATIONS",
     "SAMPLERS_OF",
     "VOXEL_SIZE_RANGE_UM",
+    "AnyAutoencoderConfig",
+    "AnyDenoiserConfig",
     "AutoencoderConfig",
     "BuckleConfig",
     "BundleConfig",
@@ -64,6 +77,9 @@ __all__ = [
     "Int3",
     "LabellingConfig",
     "ModelConfig",
+    "MonaiKLConfig",
+    "MonaiUNetConfig",
+    "MonaiVQConfig",
     "OpticsConfig",
     "Organisation",
     "Positive",
@@ -83,14 +99,26 @@ class ModelConfig(Config):
 
     family: Family
     name: str = "unnamed"
-    autoencoder: AutoencoderConfig = AutoencoderConfig()
-    denoiser: DenoiserConfig | None = DenoiserConfig()
+    autoencoder: AnyAutoencoderConfig = AutoencoderConfig()
+    denoiser: AnyDenoiserConfig | None = DenoiserConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     window: Int3 = (32, 128, 128)  # trained window, voxels
     # Trained (low, high), each (z, y, x).
     voxel_size_range_um: tuple[Float3, Float3] = ((0.2, 0.1, 0.1), (0.2, 0.1, 0.1))
     target: Literal["clean", "input"] = "clean"  # what stage 1 learned to return
     simulation: SimulationConfig | None = None  # what the model was trained on; None for user folders
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_networks(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        parts = {
+            part: {"network": network, **values[part]}
+            for part, network in DEFAULT_NETWORKS.items()
+            if isinstance(values.get(part), dict)
+        }
+        return {**values, **parts}
 
     @model_validator(mode="after")
     def _family_fits(self) -> Self:

@@ -54,7 +54,7 @@ def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        where = ".".join(_keys_of(kind, first["loc"])) or "top level"
         if first["type"] == "extra_forbidden":
             known = known_keys(kind, first["loc"])
             near = get_close_matches(str(first["loc"][-1]), known, n=1)
@@ -64,6 +64,32 @@ def validate(kind: type[C], values: Any, source: str = "configuration") -> C:
             rule = first["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{source}: {where}: {rule}" if first["loc"] else f"{source}: {rule}") from None
         raise ConfigError(f"{source}: {where}: {first['msg']} (got {first.get('input')!r:.120})") from None
+
+
+def _keys_of(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Return the parts of ``loc`` that a user wrote: not the tags by which unions chose one of their members."""
+    written: list[str] = []
+    sections, tags = [kind], set[Any]()
+    for part in loc:
+        if part in tags:
+            sections = [section for section in sections if part in _tags_of(section)]
+            tags = set()
+            continue
+        written.append(str(part))
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        sections = [section for field in fields for section in _sections_in(field.annotation)] or sections
+        tags = {tag for section in sections for tag in _tags_of(section)} if len(sections) > 1 else set()
+    return written
+
+
+def _tags_of(section: type[BaseModel]) -> tuple[Any, ...]:
+    """Return the values of the key that tells a member of a union from the others."""
+    return tuple(
+        tag
+        for name in ("network", "kind")
+        if name in section.model_fields
+        for tag in get_args(section.model_fields[name].annotation)
+    )
 
 
 def known_keys(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

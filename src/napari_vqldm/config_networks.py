@@ -24,6 +24,7 @@ class QuantizerConfig(Config):
 class AutoencoderConfig(Config):
     """Norm-free convolutional autoencoder with anisotropic strides and a sub-pixel decoder."""
 
+    network: Literal["norm-free"] = "norm-free"
     strides: tuple[Int3, ...] = ((1, 2, 2), (2, 2, 2))  # fine to coarse, (z, y, x)
     widths: tuple[PositiveInt, ...] = (24, 64)  # channels after each stride
     encoder_blocks: tuple[Annotated[int, Field(ge=0)], ...] = (1, 2)
@@ -49,6 +50,84 @@ class AutoencoderConfig(Config):
         for sz, sy, sx in self.strides:
             z, y, x = z * sz, y * sy, x * sx
         return z, y, x
+
+    @property
+    def num_blocks(self) -> int:
+        """Parts of the network that own at least one tensor each."""
+        return sum(self.encoder_blocks) + sum(self.decoder_blocks) + len(self.strides)
+
+
+class MonaiKLConfig(Config):
+    """MONAI's `AutoencoderKL`: group normalization, every stride 2 on all axes."""
+
+    network: Literal["monai-kl"]
+    channels: tuple[PositiveInt, ...] = (32, 64, 128)  # per level; one level less of downsampling by 2
+    num_res_blocks: PositiveInt = 2  # per level
+    attention_levels: tuple[bool, ...] = (False, False, False)
+    nonlocal_attention: bool = False  # between encoder and latent, latent and decoder
+    norm_groups: PositiveInt = 16
+    latent_channels: Annotated[int, Field(ge=1, le=32)] = 4
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        if len(self.channels) < 2 or len(self.attention_levels) != len(self.channels):
+            raise ValueError(
+                "expected at least two levels and one entry of attention_levels per level, "
+                f"got {self.channels} and {self.attention_levels}"
+            )
+        if any(channels % self.norm_groups for channels in self.channels):
+            raise ValueError(f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}")
+        return self
+
+    @property
+    def quantizer(self) -> None:
+        """No codebook: a KL posterior."""
+        return None
+
+    @property
+    def downsampling_factor(self) -> Int3:
+        """Volume voxels per latent voxel, (z, y, x)."""
+        factor = 2 ** (len(self.channels) - 1)
+        return factor, factor, factor
+
+    @property
+    def num_blocks(self) -> int:
+        """Parts of the network that own at least one tensor each."""
+        return 2 * self.num_res_blocks * len(self.channels)
+
+
+class MonaiVQConfig(Config):
+    """Encoder and decoder of MONAI's `VQVAE`, every stride 2 on all axes, around one of our quantizers."""
+
+    network: Literal["monai-vq"]
+    channels: tuple[PositiveInt, ...] = (64, 128)  # per level of downsampling by 2
+    num_res_layers: PositiveInt = 2
+    num_res_channels: tuple[PositiveInt, ...] = (64, 128)
+    latent_channels: Annotated[int, Field(ge=1, le=256)] = 4  # MONAI's embedding_dim
+    quantizer: QuantizerConfig = QuantizerConfig()
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        if not self.channels or len(self.num_res_channels) != len(self.channels):
+            raise ValueError(
+                "expected one entry of num_res_channels per entry of channels, "
+                f"got {self.num_res_channels} and {self.channels}"
+            )
+        return self
+
+    @property
+    def downsampling_factor(self) -> Int3:
+        """Volume voxels per latent voxel, (z, y, x)."""
+        factor = 2 ** len(self.channels)
+        return factor, factor, factor
+
+    @property
+    def num_blocks(self) -> int:
+        """Parts of the network that own at least one tensor each."""
+        return 2 * self.num_res_layers * len(self.channels)
+
+
+AnyAutoencoderConfig = Annotated[AutoencoderConfig | MonaiKLConfig | MonaiVQConfig, Field(discriminator="network")]
 
 
 class ConditionConfig(Config):
@@ -85,6 +164,7 @@ class ConditionConfig(Config):
 class DenoiserConfig(Config):
     """Convolutional U-Net that predicts from (x_t, t, second time, condition)."""
 
+    network: Literal["unet"] = "unet"
     channels: tuple[PositiveInt, ...] = (48, 96, 128)
     blocks: tuple[PositiveInt, ...] = (1, 2, 2)  # on the way down; one more on the way up
     strides: tuple[Int3, ...] = ((2, 2, 2), (2, 2, 2))
@@ -109,3 +189,61 @@ class DenoiserConfig(Config):
                 f"got {tuple(attended)}"
             )
         return self
+
+    @property
+    def multiple(self) -> Int3:
+        """Latent axes (z, y, x) must be multiples of it."""
+        z = y = x = 1
+        for sz, sy, sx in self.strides:
+            z, y, x = z * sz, y * sy, x * sx
+        return z, y, x
+
+    @property
+    def num_blocks(self) -> int:
+        """Parts of the network that own at least one tensor each."""
+        return sum(self.blocks)
+
+
+class MonaiUNetConfig(Config):
+    """MONAI's `DiffusionModelUNet`; the condition vector is added to its time embedding and starts at zero."""
+
+    network: Literal["monai-unet"]
+    channels: tuple[PositiveInt, ...] = (64, 128, 256)
+    num_res_blocks: PositiveInt = 2  # per level
+    attention: tuple[bool, ...] = (False, False, True)  # MONAI's attention_levels
+    head_channels: PositiveInt = 32  # MONAI's num_head_channels
+    norm_groups: PositiveInt = 32
+    condition: ConditionConfig | None = None  # the seed's U-Net is told the time alone
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        if len(self.attention) != len(self.channels):
+            raise ValueError(
+                f"expected one entry of attention per entry of channels, got {self.attention} and {self.channels}"
+            )
+        if any(channels % self.norm_groups for channels in self.channels):
+            raise ValueError(f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}")
+        attended = [c for c, attention in zip(self.channels, self.attention, strict=True) if attention]
+        if any(channels % self.head_channels for channels in attended):
+            raise ValueError(
+                f"channels: expected multiples of head_channels = {self.head_channels} where there is attention, "
+                f"got {tuple(attended)}"
+            )
+        return self
+
+    @property
+    def multiple(self) -> Int3:
+        """Latent axes (z, y, x) must be multiples of it."""
+        factor = 2 ** (len(self.channels) - 1)
+        return factor, factor, factor
+
+    @property
+    def num_blocks(self) -> int:
+        """Parts of the network that own at least one tensor each."""
+        return 2 * self.num_res_blocks * len(self.channels)
+
+
+AnyDenoiserConfig = Annotated[DenoiserConfig | MonaiUNetConfig, Field(discriminator="network")]
+
+# Configurations written before there was a choice, and those that do not care, mean these.
+DEFAULT_NETWORKS = {"autoencoder": "norm-free", "denoiser": "unet"}

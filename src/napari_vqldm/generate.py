@@ -23,7 +23,7 @@ from napari_vqldm.config import SAMPLERS_OF, CameraConfig, Int3
 from napari_vqldm.diffusion import SAMPLERS, SampleStep
 from napari_vqldm.errors import CheckpointError, ConfigError, ShapeError
 from napari_vqldm.files.provenance import make_provenance
-from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.models.build import AnyDenoiser
 from napari_vqldm.sampling import StepNoise, initial_noise, sample_latents, step_noise
 from napari_vqldm.simulate import render_camera
 from napari_vqldm.simulate.draws import check_seed, integer_seed
@@ -119,8 +119,8 @@ def generate(
     seed : int
         From 0 to 2**64 - 1.
     steps, sampler : optional
-        Number of steps and ``euler``, ``heun``, ``dpmpp_2m_sde`` (flow), ``ddim``, ``ddpm`` (epsilon). None: the
-        checkpoint's.
+        Number of steps and ``euler``, ``heun``, ``dpmpp_2m``, ``dpmpp_2m_sde`` (flow), ``ddim``, ``ddpm``, ``dpmpp_2m``
+        (epsilon, v). None: the checkpoint's.
     condition : mapping, optional
         Name to value; see `allowed_conditions`. The others are drawn per volume from the training distribution.
     guidance_scale : float, optional
@@ -287,7 +287,7 @@ def model_record(model: Model) -> dict[str, str]:
     return {"model": model.name, "family": model.config.family, "weights_sha256": model.weights_sha256}
 
 
-def denoiser_of(model: Model) -> Denoiser:
+def denoiser_of(model: Model) -> AnyDenoiser:
     """Return the denoiser, or say that the checkpoint has none."""
     if model.denoiser is None:
         raise CheckpointError(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from napari_vqldm.config import Family, Int3
 from napari_vqldm.errors import CheckpointError, ShapeError
-from napari_vqldm.models.autoencoder import Autoencoder, Encoding
+from napari_vqldm.models.base import BaseAutoencoder, Encoding
+from napari_vqldm.models.blocks import at_least_float32
 from napari_vqldm.quantizers import Quantizer
 
 
@@ -38,7 +39,7 @@ class LatentSpace(nn.Module):
 
     Parameters
     ----------
-    autoencoder : Autoencoder
+    autoencoder : BaseAutoencoder
         Trained; put in eval mode by the caller.
     mean, scale : Tensor
         (C,), mean and standard deviation of each raw latent channel over the training cache.
@@ -52,7 +53,7 @@ class LatentSpace(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, autoencoder: Autoencoder, mean: Tensor, scale: Tensor) -> None:
+    def __init__(self, autoencoder: BaseAutoencoder, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
         channels = autoencoder.latent_channels
         mean, scale = mean.detach().float().clone(), scale.detach().float().clone()
@@ -70,7 +71,7 @@ class LatentSpace(nn.Module):
         self.register_buffer("scale", scale)
 
     @classmethod
-    def unit(cls, autoencoder: Autoencoder) -> LatentSpace:
+    def unit(cls, autoencoder: BaseAutoencoder) -> LatentSpace:
         """Latent space with mean 0 and scale 1: standardised equals raw. For stage 1 and for measuring statistics."""
         channels = autoencoder.latent_channels
         return cls(autoencoder, torch.zeros(channels), torch.ones(channels))
@@ -120,7 +121,7 @@ class LatentSpace(nn.Module):
 
     def latent_of(self, encoding: Encoding, noise: Tensor | None = None) -> Tensor:
         """Standardised latent of an encoding; with ``noise`` a draw from the KL posterior instead of its mean."""
-        raw = encoding.mean.float() if noise is None else encoding.sample(noise).float()
+        raw = at_least_float32(encoding.mean if noise is None else encoding.sample(noise))
         if self.autoencoder.quantizer is not None:
             quantizer = self.autoencoder.quantizer
             raw = quantizer.embed(quantizer.nearest(raw))
@@ -133,7 +134,7 @@ class LatentSpace(nn.Module):
         """
         if requantize and self.autoencoder.quantizer is not None:
             latent = self.snap(latent)
-        return self.autoencoder.decode(self.denormalize(latent)).float()
+        return at_least_float32(self.autoencoder.decode(self.denormalize(latent)))
 
     def code_indices(self, latent: Tensor) -> Tensor:
         """Nearest codes (B, d, h, w), int64, of a standardised latent."""

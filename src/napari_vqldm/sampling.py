@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_vqldm.diffusion import Process, SampleStep, guided, run_sampler
-from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.models.build import AnyDenoiser
 
 StepNoise = Callable[[int], Tensor]  # number of a step -> (C, d, h, w)
 
@@ -33,7 +33,7 @@ def step_noise(seed: int, index: int, shape: Sequence[int]) -> StepNoise:
 
 
 def sample_latents(
-    denoiser: Denoiser,
+    denoiser: AnyDenoiser,
     process: Process,
     noise: Tensor,
     *,
@@ -47,7 +47,7 @@ def sample_latents(
 
     Parameters
     ----------
-    denoiser : Denoiser
+    denoiser : Denoiser or MonaiDenoiser
         In eval mode.
     process : Process
         Path that it was trained on.

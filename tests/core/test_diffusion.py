@@ -1,8 +1,9 @@
-"""Processes and samplers: conversions, known solutions, agreement with MONAI's schedulers."""
+"""Processes and samplers: conversions, training times, known solutions."""
+
+import math
 
 import pytest
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
 from napari_vqldm.config import DiffusionConfig
 from napari_vqldm.diffusion import guided, make_process, run_sampler
@@ -12,9 +13,10 @@ from napari_vqldm.sampling import initial_noise
 FLOW = make_process(DiffusionConfig())
 EPSILON_CONFIG = DiffusionConfig(objective="epsilon", sampler="ddim")
 EPSILON = make_process(EPSILON_CONFIG)
+VELOCITY = make_process(DiffusionConfig(objective="v", sampler="ddim"))
 
 
-@pytest.mark.parametrize("process", [FLOW, EPSILON])
+@pytest.mark.parametrize("process", [FLOW, EPSILON, VELOCITY])
 def test_clean_and_noise_are_recovered_from_the_target(process):
     generator = torch.Generator().manual_seed(0)
     x_0, eps = torch.randn(5, 2, 3, 3, 3, generator=generator), torch.randn(5, 2, 3, 3, 3, generator=generator)
@@ -31,13 +33,83 @@ def test_time_zero_is_data_and_one_is_noise_in_flow():
     assert torch.equal(FLOW.noisy(x_0, eps, torch.ones(2)), eps)
 
 
-@pytest.mark.parametrize("process", [FLOW, EPSILON, make_process(DiffusionConfig(time_sampling="uniform"))])
+def test_the_velocity_is_the_sample_turned_by_a_right_angle():
+    generator = torch.Generator().manual_seed(0)
+    x_0, eps = (torch.randn(5, 2, 3, 3, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    t = torch.tensor([0.0, 0.1, 0.5, 0.7, 0.999], dtype=torch.float64)
+    x_t, v = VELOCITY.noisy(x_0, eps, t), VELOCITY.target(x_0, eps, t)
+    assert torch.equal(x_t, EPSILON.noisy(x_0, eps, t))  # the path is shared
+    torch.testing.assert_close(x_t.square() + v.square(), x_0.square() + eps.square())
+    angle = 1e-6  # on the circle from x_0 to eps, along which v is the derivative (arXiv:2202.00512, App. D)
+    alpha, sigma = VELOCITY.levels(0.5)
+    phi = math.atan2(sigma, alpha)
+    ahead, behind = (math.cos(phi + a) * x_0 + math.sin(phi + a) * eps for a in (angle, -angle))
+    torch.testing.assert_close(v[2], ((ahead - behind) / (2 * angle))[2], rtol=1e-6, atol=1e-6)
+
+
+UNIFORM = [
+    make_process(DiffusionConfig(time_sampling="uniform")),
+    make_process(DiffusionConfig(objective="epsilon", sampler="ddim", time_sampling="uniform")),
+    make_process(DiffusionConfig(objective="v", sampler="ddim", time_sampling="uniform")),
+]
+
+
+@pytest.mark.parametrize("process", [FLOW, EPSILON, VELOCITY, *UNIFORM])
 def test_training_times_are_in_range_and_seeded(process):
     draw = [process.sample_times(1000, torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
     assert torch.equal(draw[0], draw[1])
     assert not torch.equal(draw[0], draw[2])
     assert draw[0].min() >= 0 and draw[0].max() <= 1
     assert abs(draw[0].mean() - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("process", [FLOW, EPSILON, VELOCITY, *UNIFORM])
+def test_training_times_follow_the_distribution_that_is_asked_for(process):
+    times = process.sample_times(50_000, torch.Generator().manual_seed(0))
+    # below 1/4 lies a quarter of the uniform times, and Phi(logit(1/4)) = 0.136 of the logit-normal ones
+    expected = 0.25 if process.config.time_sampling == "uniform" else 0.136
+    assert (times < 0.25).double().mean().item() == pytest.approx(expected, abs=0.01)
+    assert (times >= 0.75).double().mean().item() == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("steps", [3, 20, 1000])
+def test_logit_normal_times_of_discrete_steps_are_those_of_the_flow_rounded_down(steps):
+    for objective in ("epsilon", "v"):
+        process = make_process(DiffusionConfig(objective=objective, sampler="ddim", num_train_timesteps=steps))
+        numbers = process.step_number(process.sample_times(5000, torch.Generator().manual_seed(0)))
+        flow = FLOW.sample_times(5000, torch.Generator().manual_seed(0))
+        assert torch.equal(numbers, (flow * steps).floor().long())
+        assert numbers.min() >= 0 and numbers.max() <= steps - 1
+    edge = make_process(DiffusionConfig(objective="v", sampler="ddim", num_train_timesteps=1))
+    assert torch.equal(edge.sample_times(9, torch.Generator().manual_seed(0)), torch.zeros(9))
+
+
+def test_larger_latents_take_times_nearer_to_the_noise():
+    fixed = make_process(DiffusionConfig(time_shift=3.0))
+    scaled = make_process(DiffusionConfig(time_shift=3.0, reference_cells=64))
+
+    def drawn(process, *cells):
+        return process.sample_times(1000, torch.Generator().manual_seed(0), *cells)
+
+    for same in (drawn(fixed, 8), drawn(fixed, 64), drawn(scaled), drawn(scaled, 64)):
+        assert torch.equal(same, drawn(fixed))
+    # four times the cells is twice the shift; a ninth of them would be a shift of 1 and fewer still are no less
+    assert torch.equal(drawn(scaled, 256), drawn(make_process(DiffusionConfig(time_shift=6.0))))
+    plain = drawn(make_process(DiffusionConfig()))
+    assert not torch.equal(drawn(scaled, 16), plain)
+    for few in (7, 4, 1):
+        assert torch.equal(drawn(scaled, few), plain)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "dpmpp_2m_sde"])
+def test_samplers_shift_their_times_by_the_cells_of_the_noise(sampler):
+    scaled = make_process(DiffusionConfig(time_shift=3.0, reference_cells=64))
+    for shape, shift in (((4, 4, 4), 3.0), ((8, 8, 4), 6.0), ((2, 2, 2), 3.0 / 8**0.5), ((1, 2, 2), 1.0)):
+        noise = torch.zeros(2, 3, *shape)  # samples and channels do not count
+        walk = run_sampler(sampler, lambda x, t: x, scaled, noise, 7, lambda i: torch.zeros(1))
+        visited = [step.t for step in walk]
+        even = torch.linspace(1, 0, 8, dtype=torch.float64)
+        assert visited == pytest.approx((shift * even / (1 + (shift - 1) * even))[1:].tolist())
 
 
 def test_a_time_shift_moves_training_times_and_steps_toward_the_noise_and_keeps_the_ends():
@@ -61,9 +133,18 @@ def test_shifted_flow_samplers_carry_noise_to_the_same_gaussian(sampler, steps, 
     assert (last.latent - (3.0 + 0.5 * noise)).abs().max() < 0.5 * 5 * tolerance
 
 
-def test_epsilon_refuses_a_time_shift():
-    with pytest.raises(ValueError, match="time_shift"):
-        DiffusionConfig(objective="epsilon", sampler="ddim", time_shift=2.0)
+@pytest.mark.parametrize("objective", ["epsilon", "v"])
+@pytest.mark.parametrize("key", ["time_shift", "reference_cells"])
+def test_a_schedule_of_betas_refuses_a_time_shift(objective, key):
+    with pytest.raises(ValueError, match=f"{key} is for objective 'flow'"):
+        DiffusionConfig(objective=objective, sampler="ddim", **{key: 2})
+
+
+def test_a_stored_configuration_without_the_newer_keys_is_what_it_was():
+    stored = DiffusionConfig().model_dump()
+    del stored["reference_cells"]
+    assert DiffusionConfig.model_validate(stored) == DiffusionConfig()
+    assert DiffusionConfig().reference_cells is None
 
 
 def gaussian_velocity(mean: float, sd: float):
@@ -138,48 +219,6 @@ def test_heun_is_second_order():
     assert error(20) / error(40) > 2.5  # the last Euler step costs a little of the factor 4
 
 
-@pytest.mark.parametrize(("sampler", "scheduler"), [("ddim", DDIMScheduler), ("ddpm", DDPMScheduler)])
-def test_trajectories_equal_those_of_monai(sampler, scheduler, monkeypatch):
-    steps = 1000  # with fewer, MONAI 1.6.1 steps off its own time grid
-    torch.manual_seed(0)
-    noise = torch.randn(2, 3, 4, 4, 4)
-    weight = torch.randn(3, 3) * 0.3
-
-    def network(x, t):
-        mixed = torch.einsum("ij,bjdhw->bidhw", weight.to(x), x)
-        return torch.tanh(mixed) * (0.5 + t.view(-1, 1, 1, 1, 1).to(x))
-
-    draws = [torch.randn(noise.shape, generator=torch.Generator().manual_seed(i)) for i in range(steps)]
-    monai = scheduler(
-        num_train_timesteps=1000, schedule="scaled_linear_beta", beta_start=0.0015, beta_end=0.0195, clip_sample=False
-    )
-    monai.set_timesteps(steps)
-    replay = iter(draws)
-    monkeypatch.setattr(torch, "randn", lambda *a, **k: next(replay))
-    x = noise
-    for number in monai.timesteps:
-        x, _ = monai.step(network(x, torch.full((2,), float(number) / 1000)), int(number), x)
-    monkeypatch.undo()
-    replay = iter(draws)
-    *_, last = run_sampler(sampler, network, EPSILON, noise, steps, draw=lambda step: next(replay))
-    assert (last.latent - x).abs().max() < 1e-4 * max(1.0, float(x.abs().max()))
-
-
-def test_few_ddim_steps_solve_a_point_mass_exactly():
-    # for data at one point the optimal prediction makes every DDIM step exact, whatever the grid
-    point = torch.full((1, 1, 2, 2, 2), 1.7)
-    noise = torch.randn(1, 1, 2, 2, 2)
-
-    def optimal(x, t):
-        abar = EPSILON.alpha_bar(t).view(-1, 1, 1, 1, 1).to(x)
-        return (x - abar.sqrt() * point) / (1 - abar).sqrt()
-
-    for steps in (1, 2, 7, 50):
-        walked = list(run_sampler("ddim", optimal, EPSILON, noise, steps))
-        assert torch.allclose(walked[-1].latent, point, atol=1e-3)
-        assert [s.t for s in walked] == sorted((s.t for s in walked), reverse=True)
-
-
 def test_guidance_of_one_is_the_condition_and_zero_is_without():
     x, t = torch.randn(1, 1, 2, 2, 2), torch.zeros(1)
 
@@ -207,7 +246,13 @@ def test_misfits_are_named():
     noise = torch.zeros(1, 1, 2, 2, 2)
     with pytest.raises(ConfigError, match="objective 'epsilon'"):
         next(run_sampler("ddim", lambda x, t: x, FLOW, noise, 3))
+    with pytest.raises(ConfigError, match="objective 'flow'"):
+        next(run_sampler("heun", lambda x, t: x, VELOCITY, noise, 3))
     with pytest.raises(ConfigError, match="unknown sampler"):
         run_sampler("rk4", lambda x, t: x, FLOW, noise, 3)
     with pytest.raises(ConfigError, match="1 to 1000 steps"):
         run_sampler("ddim", lambda x, t: x, EPSILON, noise, 1001)
+    with pytest.raises(ConfigError, match="1 to 1000 steps"):
+        run_sampler("dpmpp_2m", lambda x, t: x, VELOCITY, noise, 1001)
+    with pytest.raises(ValueError, match="does not fit objective 'v'"):
+        DiffusionConfig(objective="v", sampler="euler")

@@ -92,7 +92,9 @@ def test_a_model_is_evaluated_page_and_card_included(wide_model: Model) -> None:
         assert text in page
     assert ">nan" not in page
     again = evaluate(wide_model, parse_against("standard"), SMALL, workers=2)
-    assert json.loads(to_json_text(again.scores)) | {"created": scores["created"]} == scores
+    differing = ("created", "seconds", "workers")
+    assert json.loads(to_json_text(again.scores)) | {name: scores[name] for name in differing} == scores
+    assert scores["seconds"] > 0 and (scores["workers"], again.scores["workers"]) == (1, 2)
     attach(wide_model.path, found.scores)
     after = load_checkpoint(wide_model.path)
     assert after.weights_sha256 == wide_model.weights_sha256

@@ -70,7 +70,9 @@ def test_every_number_stands_with_its_interval(found: Evaluation) -> None:
     told = [text for text in card if not text.startswith("-\n")]  # eight volumes: no distance of morphologies
     assert len(told) == len(card) - 1
     for text in told:
-        assert re.fullmatch(rf"\S+\n\({INTERVAL}\)\n(excellent|acceptable|between|poor|too near)", text), text
+        assert re.fullmatch(rf"\S+\n\({INTERVAL}\)\n(excellent|acceptable|between|poor|too near|no verdict)", text), (
+            text
+        )
     assert all("\n" in text for text in cells(section(found, "Distances to the reference"), "blurred")[:9])
     assert re.search(rf"length density \S+\s% \({INTERVAL}\s%\)", section(found, "Filaments, in micrometres").text)
     assert cells(section(found, "Reconstruction"), "model")[0] == "0.9\n(0.85 to 0.95)"

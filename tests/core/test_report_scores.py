@@ -69,7 +69,7 @@ def test_wrong_sets_stand_out_where_they_should(
         "second": second,
         "blurred": profiles([ndimage.gaussian_filter(v, (0.7, 1.0, 1.0)) for v in volumes[:COUNT]]),
         "brighter": profiles([1.5 * v for v in volumes[:COUNT]]),
-        "repeated": [reference[0]] * COUNT,
+        "an eighth, repeated": [reference[0]] * COUNT,
         "blank": profiles([np.zeros_like(v) for v in volumes[:COUNT]]),
     }
     found = score_rows(rows, "second")
@@ -80,7 +80,8 @@ def test_wrong_sets_stand_out_where_they_should(
         assert abs(cards["second"][name]) < 4  # two halves of one pool are one of its splits
     assert cards["blurred"]["spectrum_lateral_db_sds"] > 5
     assert cards["brighter"]["intensity_w1_sds"] > cards["second"]["intensity_w1_sds"] + 2
-    assert cards["repeated"]["vendi_ratio_sds"] > 5 and verdicts["repeated"]["vendi_ratio_sds"] in ("between", "poor")
+    assert cards["an eighth, repeated"]["vendi_ratio_sds"] > 5
+    assert verdicts["an eighth, repeated"]["vendi_ratio_sds"] in ("between", "poor")
     assert cards["blank"]["spectrum_lateral_db_sds"] == cards["blank"]["length_density_sds"] == float("inf")
     assert verdicts["blank"]["frechet_sds"] == "poor"
     assert found["rows"]["blank"]["relative_to_reference"]["length_density"] == -1.0

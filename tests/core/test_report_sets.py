@@ -11,7 +11,8 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.conditions import allowed_conditions
 from napari_vqldm.errors import ConfigError, FileError, VolumeError
 from napari_vqldm.files import write_volume
-from napari_vqldm.report.folders import folder_windows, windows_of
+from napari_vqldm.intensity import estimate_intensity
+from napari_vqldm.report.folders import brightest_first, folder_windows, windows_of
 from napari_vqldm.report.rows import real_references
 from napari_vqldm.report.samples import askable
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, WINDOW, parse_against
@@ -72,6 +73,37 @@ def test_a_folder_gives_windows_of_every_file_in_filament_units(tmp_path: Path) 
     assert len(folder_windows(tmp_path, 2, None).windows) == 2
 
 
+def test_windows_of_a_large_stack_show_where_its_filaments_are(tmp_path: Path) -> None:
+    """The filament is off the corner, in the second slab: taken by position, its window would be the last but one."""
+    data = np.random.default_rng(6).normal(100, 3, (64, 256, 256)).astype(np.float32)
+    data[48, 128 + 20 : 256 - 20 : 12, 8:120] += 400  # window (1, 1, 0)
+    data[16, 30:60:12, 200:250] += 400  # window (0, 0, 1), less
+    write_volume(tmp_path / "a.ome.tif", Volume(data, VOXEL_SIZE_UM))
+    units = estimate_intensity(data).apply(data)
+    first, second = folder_windows(tmp_path, 2, None).windows
+    np.testing.assert_array_equal(first, units[32:, 128:, :128])
+    np.testing.assert_array_equal(second, units[:32, :128, 128:])
+
+
+def test_windows_without_light_are_left_out_and_counted(tmp_path: Path) -> None:
+    full, faint, even = (np.zeros(WINDOW, np.float32) for _ in range(3))
+    full[16, 64], faint[16, 64, :14], even[16, :, 64] = 1.0, 0.9, 1.0
+    dark = np.full(WINDOW, -0.5, np.float32)
+    faint[0, 0, 0] = 0.3  # 12.9 of 128: above a tenth
+    kept, left_out = brightest_first([dark, faint, full, 0.09 * full, even])
+    assert [id(w) for w in kept] == [id(full), id(even), id(faint)] and left_out == 2
+    assert brightest_first([dark, dark])[1] == 0  # a blank file has no brightest window
+    made = {"verb": "generate", "request": {"camera": None}}
+    data = np.concatenate([np.zeros_like(full), full, 0.05 * full])
+    write_volume(tmp_path / "a.ome.tif", Volume(data, VOXEL_SIZE_UM, made))
+    write_volume(tmp_path / "b.ome.tif", Volume(full, VOXEL_SIZE_UM, made))
+    found = folder_windows(tmp_path, 10, None)
+    assert found.files == [0, 1]
+    np.testing.assert_array_equal(found.windows[0], full)
+    text = " ".join(found.notes)
+    assert "2 files gave 2 windows" in text and "2 more windows were left out: they hold less than 10%" in text
+
+
 def test_label_images_and_clean_twins_are_no_candidates(tmp_path: Path) -> None:
     for name in ("s-000-clean", "s-000-noisy", "s-000-labels", "s-001-clean"):
         write_lines(tmp_path / f"{name}.ome.tif", (32, 128, 128), 2)
@@ -112,8 +144,17 @@ def test_whole_files_are_dealt_to_the_halves_of_a_real_reference(tmp_path: Path)
     reference, second = real_references(tmp_path, 6, None)
     assert len(reference.volumes) == len(second.volumes) == 6
     assert "files with other files" in reference.notes[-1]
+    assert reference.notes[-2] == "The reference is 6 windows of 2 files, the other half 6 windows of 2 files."
     with pytest.raises(ConfigError, match="expected at least 12 windows"):
         real_references(tmp_path, 5, None)
+
+
+def test_uneven_halves_say_how_many_files_each_has(tmp_path: Path) -> None:
+    for number in range(5):
+        write_lines(tmp_path / f"{number}.ome.tif", (32, 128, 128 * 3), number)
+    reference, second = real_references(tmp_path, 8, None)
+    assert len(reference.volumes) == len(second.volumes) == 6
+    assert "6 windows of 3 files, the other half 6 windows of 2 files" in reference.notes[-2]
 
 
 def test_conditions_move_to_the_nearest_trained_value(ldm: Model) -> None:

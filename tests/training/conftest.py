@@ -14,7 +14,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from napari_vqldm.training.config import TrainConfig, parse_train_config
+from napari_vqldm.config import read_toml
+from napari_vqldm.training.config import TrainConfig, merged, parse_train_config, preset_paths
 from napari_vqldm.training.run import run_training
 
 TINY: dict[str, Any] = {
@@ -65,6 +66,7 @@ TINY: dict[str, Any] = {
     },
 }
 FAMILIES = ("ldm", "vq-ldm")
+SHRINK = Path(__file__).with_name("shrink.toml")
 
 
 def tiny_values(family: str = "ldm", **changes: Any) -> dict[str, Any]:
@@ -85,6 +87,31 @@ def tiny_values(family: str = "ldm", **changes: Any) -> dict[str, Any]:
 def tiny_config(family: str = "ldm", **changes: Any) -> TrainConfig:
     """Validated tiny configuration."""
     return parse_train_config(tiny_values(family, **changes))
+
+
+def shrunk_config(preset: str, **changes: Any) -> TrainConfig:
+    """Return a preset as shrink.toml shrinks it, without weights to start from; ``changes`` as in `tiny_values`."""
+    tables, values = read_toml(SHRINK), read_toml(preset_paths()[preset])
+    model = values["model"]
+    networks = {
+        "all",
+        model["family"],
+        model["autoencoder"].get("network", "norm-free"),
+        model["denoiser"].get("network", "unet"),
+    }
+    for name, table in tables.items():
+        if name in networks:
+            values = merged(values, table)
+    for stage in ("autoencoder", "denoiser"):
+        values[stage].pop("init_from", None)
+    for key, value in changes.items():
+        values = merged(values, nested(key.split("__"), value))
+    return parse_train_config({"name": preset, **values})
+
+
+def nested(path: list[str], value: Any) -> dict[str, Any]:
+    """Return {"a": {"b": value}} of ["a", "b"]."""
+    return {path[0]: nested(path[1:], value) if len(path) > 1 else value}
 
 
 def write_toml(path: Path, values: dict[str, Any]) -> Path:
@@ -122,6 +149,7 @@ def tiny() -> SimpleNamespace:
     return SimpleNamespace(
         values=tiny_values,
         config=tiny_config,
+        shrunk=shrunk_config,
         write_toml=write_toml,
         run=quiet_run,
         weights=weights,

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 def test_preset_is_valid_and_linked(name: str) -> None:
     config = load_train_config(name)
     assert config.name == name
-    assert config.model.family == name.removeprefix("smoke-")
+    assert config.model.family == name.removeprefix("smoke-").removeprefix("seed-")
     link = REPOSITORY / "training/configs" / f"{name}.toml"
     assert link.is_symlink() and link.resolve() == preset_paths()[name].resolve()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -19,11 +17,10 @@ import torch
 
 import napari_vqldm.training.stages.latents as latents_module
 from napari_vqldm.training.__main__ import main
-from napari_vqldm.training.config import STAGES, parse_train_config
-from napari_vqldm.training.folder import RunFolder, read_metrics, write_json
+from napari_vqldm.training.config import parse_train_config
+from napari_vqldm.training.folder import read_metrics, write_json
 from napari_vqldm.training.progress import RunLog
 from napari_vqldm.training.resume import load_state, save_state
-from napari_vqldm.training.run import run_training
 
 FAMILIES = ("ldm", "vq-ldm")
 
@@ -152,49 +149,6 @@ def test_a_failed_write_keeps_the_old_state(tmp_path: Path, monkeypatch: pytest.
     assert state is not None and state.record["step"] == 1
     assert torch.equal(state.tensors["a"], torch.ones(3))
     assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_sigkill_at_random_moments_of_each_stage(
-    family: str, tmp_path: Path, bank_cache: Path, finished: dict[str, Path], tiny: SimpleNamespace
-) -> None:
-    server = multiprocessing.get_context("forkserver")  # imports once, so that a kill hits the training
-    server.set_forkserver_preload(["napari_vqldm.training.run"])
-    config, chance = tiny.config(family), random.Random(family)
-
-    def start(out: Path, stage: str) -> multiprocessing.process.BaseProcess:
-        process = server.Process(
-            target=run_training, args=(config, out), kwargs={"stages": [stage], "cache": bank_cache}
-        )
-        process.start()
-        return process
-
-    run = tmp_path / "run"
-    for stage in STAGES:
-        began = time.monotonic()
-        if stage == "autoencoder":  # starts the server
-            start(tmp_path / "first", stage).join()
-            RunFolder(tmp_path / "first", bank_cache).clear([stage])
-            began = time.monotonic()
-        start(tmp_path / "first", stage).join()
-        seconds, kills = time.monotonic() - began, 0
-        while kills < 5:
-            process = start(run, stage)
-            time.sleep(chance.uniform(0.0, seconds))
-            process.kill()
-            process.join()
-            kills += process.exitcode == -signal.SIGKILL
-            if process.exitcode == 0:  # it was faster: forget its work
-                RunFolder(run, bank_cache).clear([stage])
-        finish = start(run, stage)
-        finish.join()
-        assert finish.exitcode == 0
-    tiny.assert_same_bits(
-        tiny.weights(run / "checkpoint.safetensors"), tiny.weights(finished[family] / "checkpoint.safetensors")
-    )
-    assert not list(run.rglob(".*.part"))
 
 
 @pytest.mark.slow

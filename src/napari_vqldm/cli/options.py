@@ -84,7 +84,8 @@ Sampler = Annotated[
     typer.Option(
         "--sampler",
         rich_help_panel=SAMPLING,
-        help="euler, heun or dpmpp_2m_sde for flow models, ddim or ddpm for epsilon; by default the checkpoint's.",
+        help="euler, heun, dpmpp_2m or dpmpp_2m_sde for flow models, ddim, ddpm or dpmpp_2m for epsilon and v; by "
+        "default the checkpoint's.",
     ),
 ]
 Guidance = Annotated[

@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from napari_vqldm.diffusion.process import EpsilonProcess, FlowProcess, Process
+from napari_vqldm.diffusion.base import Process
+from napari_vqldm.diffusion.discrete import DiscreteProcess
+from napari_vqldm.diffusion.flow import FlowProcess
 from napari_vqldm.errors import ConfigError
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, C, d, h, w), t (B,)) -> prediction
@@ -33,14 +34,13 @@ class SampleStep:
 
 Sampler = Callable[..., Iterator[SampleStep]]
 Draw = Callable[[int], Tensor]  # number of a step -> fresh standard normal noise like x
-P = TypeVar("P", bound=Process)
 
 
 def sample_euler(
     denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None
 ) -> Iterator[SampleStep]:
     """Euler steps along the flow from t = 1 to 0 on an even grid, shifted as the process says."""
-    times = _flow_times(_require(process, FlowProcess, "euler"), steps)
+    times = _flow(process, "euler").sampling_times(steps, _cells(noise))
     x = noise
     for i, (t, following) in enumerate(pairwise(times)):
         now = _times(x, t)
@@ -57,7 +57,7 @@ def sample_heun(
 
     Two evaluations a step, one in the last.
     """
-    times = _flow_times(_require(process, FlowProcess, "heun"), steps)
+    times = _flow(process, "heun").sampling_times(steps, _cells(noise))
     x = noise
     for i, (t, following) in enumerate(pairwise(times)):
         now = _times(x, t)
@@ -80,7 +80,7 @@ def sample_dpmpp_2m_sde(
     clean estimate is extrapolated from the last two, without which such a sampler makes dim volumes. One evaluation a
     step. At t = 1 clean volume and noise are independent, so the first step keeps ``noise``, which names the volume.
     """
-    times = _flow_times(_require(process, FlowProcess, "dpmpp_2m_sde"), steps)
+    times = _flow(process, "dpmpp_2m_sde").sampling_times(steps, _cells(noise))
     if draw is None:
         raise ConfigError("sampler dpmpp_2m_sde adds noise on the way and needs a source of it: pass draw")
     x, before, last_h = noise, noise, 0.0  # ``last_h`` 0: no earlier estimate
@@ -102,20 +102,46 @@ def sample_dpmpp_2m_sde(
         yield SampleStep(i + 1, steps, following, x, clean)
 
 
+def sample_dpmpp_2m(
+    denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None
+) -> Iterator[SampleStep]:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, Alg. 2) on the levels (alpha, sigma) of any process.
+
+    Deterministic and of second order with one evaluation a step: the clean estimate is extrapolated from the last two.
+    The last step goes to the clean estimate. A path that starts without any signal, as the flow's, has no earlier
+    estimate at a finite distance before its third step.
+    """
+    times = process.sampling_times(steps, _cells(noise))
+    x, before, last_h = noise, noise, 0.0  # ``last_h`` 0: no earlier estimate
+    for i, (t, following) in enumerate(pairwise(times)):
+        now = _times(x, t)
+        clean = process.to_clean(x, denoise(x, now), now)
+        if i == steps - 1:
+            x = clean
+        else:
+            alpha, sigma = process.levels(t)
+            alpha_next, sigma_next = process.levels(following)
+            kept = alpha * sigma_next / (sigma * alpha_next)  # exp(-h), h the step in log(alpha / sigma)
+            h = -math.log(kept) if kept > 0 else 0.0
+            estimate = clean + 0.5 * (h / last_h) * (clean - before) if last_h else clean
+            x = (sigma_next / sigma) * x + alpha_next * (1 - kept) * estimate
+            before, last_h = clean, h
+        yield SampleStep(i + 1, steps, following, x, clean)
+
+
 def sample_ddim(
     denoise: Denoise, process: Process, noise: Tensor, steps: int, draw: object = None
 ) -> Iterator[SampleStep]:
     """DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, Eq. 12) on an even grid of training steps; no clipping."""
-    epsilon = _require(process, EpsilonProcess, "ddim")
+    discrete = _discrete(process, "ddim")
+    times = discrete.sampling_times(steps, _cells(noise))
     x = noise
-    numbers = _step_numbers(epsilon, steps)
-    for i, number in enumerate(numbers):
-        now = _times(x, number / epsilon.num_train_timesteps)
-        eps = denoise(x, now)
-        clean = process.to_clean(x, eps, now)
-        abar = _alpha_bar(epsilon, numbers[i + 1] if i + 1 < len(numbers) else -1)
-        x = abar**0.5 * clean + (1 - abar) ** 0.5 * eps
-        yield SampleStep(i + 1, steps, _time_after(epsilon, numbers, i), x, clean)
+    for i, ((t, following), abar_next) in enumerate(zip(pairwise(times), discrete.alpha_bars(times)[1:], strict=True)):
+        now = _times(x, t)
+        prediction = denoise(x, now)
+        clean = process.to_clean(x, prediction, now)
+        x = abar_next**0.5 * clean + (1 - abar_next) ** 0.5 * process.to_noise(x, prediction, now)
+        yield SampleStep(i + 1, steps, following, x, clean)
 
 
 def sample_ddpm(
@@ -125,29 +151,29 @@ def sample_ddpm(
 
     ``draw`` returns fresh noise of a step, like x.
     """
-    epsilon = _require(process, EpsilonProcess, "ddpm")
+    discrete = _discrete(process, "ddpm")
     if draw is None:
         raise ConfigError("sampler ddpm adds noise on the way and needs a source of it: pass draw")
+    times = discrete.sampling_times(steps, _cells(noise))
     x = noise
-    numbers = _step_numbers(epsilon, steps)
-    for i, number in enumerate(numbers):
-        now = _times(x, number / epsilon.num_train_timesteps)
-        eps = denoise(x, now)
-        clean = process.to_clean(x, eps, now)
-        abar = _alpha_bar(epsilon, number)
-        abar_next = _alpha_bar(epsilon, numbers[i + 1] if i + 1 < len(numbers) else -1)
+    for i, ((t, following), (abar, abar_next)) in enumerate(
+        zip(pairwise(times), pairwise(discrete.alpha_bars(times)), strict=True)
+    ):
+        now = _times(x, t)
+        clean = process.to_clean(x, denoise(x, now), now)
         alpha = abar / abar_next
         beta = 1 - alpha
         # Eq. 7: mean of q(x_{t-1} | x_t, x_0)
         x = (abar_next**0.5 * beta * clean + alpha**0.5 * (1 - abar_next) * x) / (1 - abar)
-        if i + 1 < len(numbers):
+        if i + 1 < steps:
             x = x + (beta * (1 - abar_next) / (1 - abar)) ** 0.5 * draw(i).to(x)
-        yield SampleStep(i + 1, steps, _time_after(epsilon, numbers, i), x, clean)
+        yield SampleStep(i + 1, steps, following, x, clean)
 
 
 SAMPLERS: dict[str, Sampler] = {
     "euler": sample_euler,
     "heun": sample_heun,
+    "dpmpp_2m": sample_dpmpp_2m,
     "dpmpp_2m_sde": sample_dpmpp_2m_sde,
     "ddim": sample_ddim,
     "ddpm": sample_ddpm,
@@ -162,13 +188,13 @@ def run_sampler(
     Parameters
     ----------
     name : str
-        ``euler``, ``heun`` or ``dpmpp_2m_sde`` for flow, ``ddim`` or ``ddpm`` for epsilon.
+        ``euler``, ``heun`` or ``dpmpp_2m_sde`` for flow, ``ddim`` or ``ddpm`` for epsilon and v, ``dpmpp_2m`` for all.
     denoise : callable
         ``(x_t, t) -> prediction``.
     process : Process
         Path that the denoiser was trained on.
     noise : Tensor
-        (B, C, d, h, w), standard normal: x at t = 1.
+        (B, C, d, h, w), standard normal: x at t = 1. Its number of cells d h w counts for a shift of times.
     steps : int
         Number of steps, at least 1; for DDPM and DDIM at most the number of training steps.
     draw : callable, optional
@@ -181,7 +207,7 @@ def run_sampler(
     """
     if name not in SAMPLERS:
         raise ConfigError(f"unknown sampler {name!r}: expected one of {', '.join(SAMPLERS)}")
-    highest = process.num_train_timesteps if isinstance(process, EpsilonProcess) else 10_000
+    highest = process.num_train_timesteps if isinstance(process, DiscreteProcess) else 10_000
     if not 1 <= steps <= highest:
         raise ConfigError(f"expected 1 to {highest} steps, got {steps}")
     return SAMPLERS[name](denoise, process, noise, steps, draw)
@@ -192,41 +218,24 @@ def _half_log_snr(t: float) -> float:
     return math.log((1 - t) / t)
 
 
-def _flow_times(process: FlowProcess, steps: int) -> list[float]:
-    """Times from 1 to 0, both included."""
-    times: list[float] = process.shift(torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)).tolist()
-    return times
-
-
-def _step_numbers(process: EpsilonProcess, steps: int) -> list[int]:
-    """Training steps visited, evenly from T-1 down to 0, both included, so that sampling starts at full noise.
-
-    The grid is MONAI's; each update goes to the next number of the grid, where MONAI 1.6.1 goes to number - T // steps
-    and so leaves its own grid unless steps equals T.
-    """
-    if steps == 1:
-        return [process.num_train_timesteps - 1]
-    return [int(n) for n in torch.linspace(process.num_train_timesteps - 1, 0, steps).round().long().tolist()]
-
-
-def _alpha_bar(process: EpsilonProcess, number: int) -> float:
-    """Abar of a step; 1 for the clean end (number -1)."""
-    return float(process.alphas_cumprod[number]) if number >= 0 else 1.0
-
-
-def _time_after(process: EpsilonProcess, numbers: list[int], index: int) -> float:
-    """Time that step ``index`` leads to; 0 after the last."""
-    return numbers[index + 1] / process.num_train_timesteps if index + 1 < len(numbers) else 0.0
+def _cells(x: Tensor) -> int:
+    """Cells d h w of a latent."""
+    return math.prod(x.shape[2:])
 
 
 def _times(x: Tensor, t: float) -> Tensor:
     return torch.full((len(x),), t, device=x.device, dtype=torch.float32)
 
 
-def _require(process: Process, kind: type[P], sampler: str) -> P:
-    if not isinstance(process, kind):
-        other = "flow" if kind is FlowProcess else "epsilon"
+def _flow(process: Process, sampler: str) -> FlowProcess:
+    if not isinstance(process, FlowProcess):
+        raise ConfigError(f"sampler {sampler!r} needs a model trained with objective 'flow': use one of its samplers")
+    return process
+
+
+def _discrete(process: Process, sampler: str) -> DiscreteProcess:
+    if not isinstance(process, DiscreteProcess):
         raise ConfigError(
-            f"sampler {sampler!r} needs a model trained with objective {other!r}: use one of its samplers"
+            f"sampler {sampler!r} needs a model trained with objective 'epsilon' or 'v': use one of its samplers"
         )
     return process

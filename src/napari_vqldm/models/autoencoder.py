@@ -6,43 +6,18 @@ Kingma & Welling 2014 (arXiv:1312.6114) for the posterior, van den Oord et al. 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor, nn
 
 from napari_vqldm.config import AutoencoderConfig, Int3
 from napari_vqldm.errors import ShapeError
-from napari_vqldm.models.blocks import ResidualBlock, SubPixelUp, strided_conv
+from napari_vqldm.models.base import BaseAutoencoder, Encoding
+from napari_vqldm.models.blocks import ResidualBlock, SubPixelUp, at_least_float32, strided_conv
 from napari_vqldm.quantizers import Quantizer, make_quantizer
 
 LOG_VARIANCE_RANGE = (-20.0, 10.0)
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """What the encoder says about a volume, on the latent grid, before normalization and quantization.
-
-    ``mean`` (B, C, d, h, w): posterior mean, or the vectors to be quantized. ``log_variance``: alike, None for codes.
-    """
-
-    mean: Tensor
-    log_variance: Tensor | None
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """Draw from the posterior with standard normal ``noise`` (Eq. 4 of arXiv:1312.6114); codes have no spread."""
-        if self.log_variance is None:
-            return self.mean
-        return self.mean + torch.exp(0.5 * self.log_variance) * noise
-
-    def kl(self) -> Tensor:
-        """KL divergence to the standard normal, nats per latent element (B, C, d, h, w); zero for codes."""
-        if self.log_variance is None:
-            return torch.zeros_like(self.mean)
-        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance)
-
-
-class Autoencoder(nn.Module):
+class Autoencoder(BaseAutoencoder):
     """Encoder, optional quantizer and decoder.
 
     Parameters
@@ -50,6 +25,8 @@ class Autoencoder(nn.Module):
     config : AutoencoderConfig
         Strides (fine to coarse, per axis), widths, numbers of residual blocks, latent channels, quantizer.
     """
+
+    config: AutoencoderConfig
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -95,28 +72,20 @@ class Autoencoder(nn.Module):
         """Latent voxels (z, y, x) around a block on which its voxels depend."""
         return self._per_axis(self._decoder_reach)
 
-    def encode(self, volumes: Tensor) -> Encoding:
-        """Encode (B, 1, D, H, W) in filament units; each axis a multiple of the downsampling factor."""
-        factor = self.downsampling_factor
-        if (
-            volumes.ndim != 5
-            or volumes.shape[1] != 1
-            or any(n % f for n, f in zip(volumes.shape[2:], factor, strict=True))
-        ):
-            raise ShapeError(
-                f"expected volumes (B, 1, D, H, W) with D, H, W multiples of {factor}, "
-                f"got {tuple(volumes.shape)}: pad them first"
-            )
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weight of the convolution before the last depth-to-space."""
+        weight: nn.Parameter = self.decoder[-1].conv.weight  # type: ignore[assignment, union-attr]
+        return weight
+
+    def _encoding(self, volumes: Tensor) -> Encoding:
         moments = self.encoder(volumes)
         if self.quantizer is not None:
             return Encoding(moments, None)
         mean, log_variance = moments.chunk(2, dim=1)
-        return Encoding(mean, log_variance.float().clamp(*LOG_VARIANCE_RANGE))
+        return Encoding(mean, at_least_float32(log_variance).clamp(*LOG_VARIANCE_RANGE))
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Decode a latent (B, C, d, h, w), not normalized, to volumes (B, 1, D, H, W) in filament units."""
-        if latent.ndim != 5 or latent.shape[1] != self.latent_channels:
-            raise ShapeError(f"expected a latent (B, {self.latent_channels}, d, h, w), got {tuple(latent.shape)}")
+    def _volumes(self, latent: Tensor) -> Tensor:
         volumes: Tensor = self.decoder(latent)
         return volumes
 

@@ -59,3 +59,8 @@ class SubPixelUp(nn.Module):
             self.conv(x), "b (c sz sy sx) d h w -> b c (d sz) (h sy) (w sx)", sz=sz, sy=sy, sx=sx
         )
         return volumes.contiguous(memory_format=torch.channels_last_3d)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return half precision as float32 and everything else as it is: sums and losses need the digits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

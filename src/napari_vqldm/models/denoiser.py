@@ -227,9 +227,10 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Sum of the embeddings of time, step and condition, (B, 4 x first channels)."""
         first = self.config.channels[0]
-        embedding: Tensor = self.time(get_timestep_embedding(t.float() * TIME_SCALE, first))
+        embedding: Tensor = self.time(get_timestep_embedding(t.float() * TIME_SCALE, first).to(x_t.dtype))
         step = torch.zeros_like(t) if second_time is None else t - second_time
-        embedding = embedding + self.second_time(get_timestep_embedding(step.float() * TIME_SCALE, first))
+        steps = get_timestep_embedding(step.float() * TIME_SCALE, first).to(x_t.dtype)
+        embedding = embedding + self.second_time(steps)
         if self.condition is not None:
             embedding = embedding + self.condition(condition, drop, len(x_t))
         return embedding

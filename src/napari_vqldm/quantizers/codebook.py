@@ -60,10 +60,10 @@ class CodebookQuantizer(Quantizer):
             tensor.copy_(state[name])
 
     def forward(self, latent: Tensor) -> Quantization:
-        """Quantize (B, C, D, H, W) with straight-through gradient (Eq. 2); distances in float32 under any autocast."""
+        """Quantize (B, C, D, H, W) with straight-through gradient (Eq. 2); never in half precision."""
         self._check(latent)
         with torch.autocast(latent.device.type, enabled=False):
-            latent = latent.float()
+            latent = _at_least_float32(latent)
             code_indices = self.nearest(latent)
             nearest = self.embed(code_indices)
             return Quantization(
@@ -77,7 +77,7 @@ class CodebookQuantizer(Quantizer):
     def nearest(self, latent: Tensor) -> Tensor:
         """Code indices (B, D, H, W); memory is constant in the volume size beyond the indices themselves."""
         self._check(latent)
-        vectors = rearrange(latent.float(), "b c d h w -> (b d h w) c")
+        vectors = rearrange(_at_least_float32(latent), "b c d h w -> (b d h w) c")
         batch, _, depth, height, width = latent.shape
         with torch.autocast(latent.device.type, enabled=False):  # in half precision close codes tie
             found = [distances.argmin(dim=1) for distances in self._distances(vectors)]
@@ -95,7 +95,7 @@ class CodebookQuantizer(Quantizer):
         codes count as one: which of them is chosen changes nothing. Infinite when no two codes differ.
         """
         self._check(latent)
-        vectors = rearrange(latent.float(), "b c d h w -> (b d h w) c")
+        vectors = rearrange(_at_least_float32(latent), "b c d h w -> (b d h w) c")
         batch, _, depth, height, width = latent.shape
         codes = torch.unique(self.codebook, dim=0).double()
         if len(codes) < 2:
@@ -104,13 +104,13 @@ class CodebookQuantizer(Quantizer):
         for chunk in vectors.split(CHUNK_ROWS):
             two = torch.cdist(chunk.double(), codes).topk(2, dim=1, largest=False).values
             gaps.append(1 - two[:, 0] / two[:, 1])
-        return torch.cat(gaps).float().view(batch, depth, height, width)
+        return torch.cat(gaps).to(vectors.dtype).view(batch, depth, height, width)
 
     @torch.no_grad()
     def initialize(self, vectors: Tensor, generator: torch.Generator) -> None:
         """k-means over (N, C) encoder vectors; spare codes of small sets start at vectors drawn with a little noise."""
         size = self.config.codebook_size
-        vectors = vectors.detach().float().cpu()
+        vectors = _at_least_float32(vectors.detach()).cpu()
         pick = torch.randperm(len(vectors), generator=generator)[:KMEANS_VECTORS]
         vectors = vectors[pick]
         start = vectors[torch.randint(len(vectors), (size,), generator=generator)]
@@ -123,7 +123,7 @@ class CodebookQuantizer(Quantizer):
                 found, _ = kmeans2(
                     vectors.double().numpy(), start.double().numpy(), iter=KMEANS_ITERATIONS, minit="matrix"
                 )
-            centroids = torch.as_tensor(found, dtype=torch.float32)
+            centroids = torch.as_tensor(found, dtype=vectors.dtype)
         self._replace(torch.arange(size), centroids)
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class CodebookQuantizer(Quantizer):
 
         A restart resets vector, count and sum together. Replacements are drawn from this batch with ``generator``.
         """
-        vectors = rearrange(latent.detach().float(), "b c d h w -> (b d h w) c")
+        vectors = rearrange(_at_least_float32(latent.detach()), "b c d h w -> (b d h w) c")
         flat = code_indices.reshape(-1)
         counts = torch.bincount(flat, minlength=self.config.codebook_size).to(vectors.dtype)
         if self.config.kind == "ema":
@@ -177,3 +177,8 @@ class CodebookQuantizer(Quantizer):
     def _check(self, latent: Tensor) -> None:
         if latent.ndim != 5 or latent.shape[1] != self.codebook.shape[1]:
             raise ShapeError(f"expected a latent (B, {self.codebook.shape[1]}, D, H, W), got {tuple(latent.shape)}")
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32, everything else as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from napari_vqldm.metrics.features import FeatureExtractor, load_extractor
 from napari_vqldm.metrics.uncertainty import Spread
 from napari_vqldm.report import fidelity
 from napari_vqldm.report.copies import Copies, search_copies
+from napari_vqldm.report.evaluation import Evaluation, EvaluationStep
 from napari_vqldm.report.featured import featured
 from napari_vqldm.report.folders import folder_windows, in_estimated_units
+from napari_vqldm.report.noise import compared_noise
 from napari_vqldm.report.parallel import Workers
 from napari_vqldm.report.plan import FULL, QUICK, QUICK_BANK, SAMPLE_SEED, Effort, Plan
 from napari_vqldm.report.profile import Profile, in_unit, measure
@@ -31,31 +34,6 @@ from napari_vqldm.simulate.mt_sim import Split, mt_sim_split
 from napari_vqldm.volume import Float3
 
 __all__ = ["FULL", "QUICK", "Effort", "Evaluation", "EvaluationStep", "evaluate", "evaluate_steps"]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All that an evaluation found.
-
-    ``scores`` is JSON-compatible up to NaN; the rest is what the page draws.
-    """
-
-    scores: dict[str, Any]
-    sets: dict[str, VolumeSet]
-    profiles: dict[str, list[Profile]]
-    copies: Copies | None = None
-    spread: Spread | None = None
-    shown: tuple[Array, ...] = ()  # of one simulated volume: noise-free, input, reconstruction
-
-
-@dataclass(frozen=True)
-class EvaluationStep:
-    """One piece of work is done; ``result`` comes with the last."""
-
-    index: int
-    total: int
-    doing: str
-    result: Evaluation | None = None
 
 
 def evaluate_steps(
@@ -129,6 +107,7 @@ class _Run:
         # Where the brightness of files was estimated, that of simulated volumes is too: the same error on both sides.
         self.is_estimated = not plan.is_simulated
         self.index, self.total = 0, self.size * (9 if isinstance(self.candidate, Model) else 8)
+        self.has_own_camera = False  # the candidate: files that someone recorded
         self.notes: list[str] = []
         self.rows: dict[str, VolumeSet] = {}
         self.measured: dict[str, list[Profile]] = {}
@@ -145,11 +124,13 @@ class _Run:
 
     def steps(self) -> Iterator[EvaluationStep]:
         """Do all of it."""
+        start = time.perf_counter()
         self.plan.check()
         self.read_candidate()
         yield from self.make_references()
         yield from self.sample_candidate()
         self.make_other_rows()
+        self.compare_noise()
         yield from self.measure()
         self.scores |= score_rows(self.measured, self.real_name)
         if isinstance(self.candidate, Model):
@@ -161,6 +142,7 @@ class _Run:
                 yield from self.search_copies(self.candidate)
             self.scores["card_memorization"] = dict(self.candidate.header.card.memorization)
         self.scores |= self.plan.about(self.size, self.notes)
+        self.scores |= {"seconds": round(time.perf_counter() - start, 1), "workers": self.workers.count}
         sets = {"reference": self.reference} | self.rows
         found = Evaluation(self.scores, sets, self.measured, self.copies, self.spread, self.shown)
         yield EvaluationStep(self.index, self.index + 1, "done", found)
@@ -180,6 +162,7 @@ class _Run:
             )
         self.size, self.is_estimated = len(found.windows), self.is_estimated or found.estimated
         windows, notes = found.windows, list(found.notes)
+        self.has_own_camera = not found.noise_free
         if found.noise_free:
             windows = recorded(windows, other_split(self.split), self.workers)
             notes.append("They are noise-free, by their own record, and were recorded by the tier's camera.")
@@ -246,13 +229,25 @@ class _Run:
             self.rows["the simulator itself"] = self.simulator
         self.rows |= degraded(self.reference, self.split if self.is_simulated else None, self.workers)
 
+    def compared(self, chosen: VolumeSet) -> Iterator[Array]:
+        """Volumes of a set in the units in which they are compared."""
+        is_estimated = self.is_estimated and chosen.track == "simulated"
+        return (in_estimated_units(v) if is_estimated else v for v in chosen.volumes)
+
+    def compare_noise(self) -> None:
+        """Say where recorded files have another noise than the reference: every distance sees it."""
+        if not self.has_own_camera:
+            return
+        self.scores["noise"] = compared_noise(self.rows["candidate"].volumes, self.compared(self.reference))
+        if self.scores["noise"]["note"]:
+            self.notes.append(f"Candidate: {self.scores['noise']['note']}")
+
     def measure(self) -> Iterator[EvaluationStep]:
         """Measure every volume once: the features here, on the device of their network, the rest by the workers."""
         extractor = self.plan.extractor
         for name, chosen in ({"reference": self.reference} | self.rows).items():
-            is_estimated = self.is_estimated and chosen.track == "simulated"
-            volumes = (in_estimated_units(v) if is_estimated else v for v in chosen.volumes)
-            known = ((v, in_unit(row[None], extractor)[0]) for v, row in featured(volumes, extractor))
+            rows = featured(self.compared(chosen), extractor)
+            known = ((v, in_unit(row[None], extractor)[0]) for v, row in rows)
             self.measured[name] = []
             for found in self.workers.map(_measure, known):
                 self.measured[name].append(found)

@@ -21,7 +21,7 @@ from napari_vqldm.report.evaluation_tables import (
 from napari_vqldm.report.page import Page, Picture, Section, Table
 from napari_vqldm.report.profile import mean_spectrum
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array
-from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION, Standard, Verdict
+from napari_vqldm.report.standards import GENERATION, NO_VERDICT, RECONSTRUCTION, Standard, Verdict
 from napari_vqldm.volume import Volume
 
 SHOWN = 8  # volumes of each set
@@ -89,6 +89,7 @@ def _verdicts(verdicts: Mapping[str, str], standards: Mapping[str, Standard]) ->
         "poor": titles("poor"),
         "nearer than any draw": titles("too near"),
         "not measured": titles("unknown"),
+        f"no verdict ({NO_VERDICT})": titles("no verdict"),
     }
     parts = [", ".join(counted)] if counted else []
     if not counted and (named["poor"] or named["nearer than any draw"]):

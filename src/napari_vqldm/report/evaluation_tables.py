@@ -22,6 +22,10 @@ FILAMENTS = (
     ("width_lateral_um", "filament width, lateral, um"),
     ("width_axial_um", "filament width, axial, um"),
 )
+BIAS_OF_REAL = (
+    "This bias was measured on simulated volumes of the standard tier: on these stacks it is not known, and dense "
+    "bundles, as in spindles, are traced worst."
+)
 DISTANCES = (
     ("frechet", "Frechet distance, 64 features"),
     ("kid", "kernel distance"),
@@ -60,9 +64,13 @@ def scorecard_section(scores: Mapping[str, Any]) -> Section:
         text = with_interval(row["scorecard"][number], row.get("scorecard_intervals", {}).get(number))
         return f"{text}\n{row['verdicts'][number]}" if name == "candidate" else text
 
+    blind: dict[str, list[str]] = {}
+    for key, reason in scores.get("no_verdict", {}).items():
+        blind.setdefault(reason, []).append(GENERATION[key].title)
     table = Table(
         ("", *rows),
         tuple((standard.title, *(cell(name, key) for name in rows)) for key, standard in GENERATION.items()),
+        note=" ".join(f"No verdict: {', '.join(titles)} {reason}." for reason, titles in blind.items()),
     )
     limits = next(iter(GENERATION.values()))  # all of them count in the same unit
     text = (
@@ -74,7 +82,8 @@ def scorecard_section(scores: Mapping[str, Any]) -> Section:
         f"acceptable, above {limits.poor:g} poor, below {TOO_NEAR_SDS:g} nearer than any other draw. More volumes tell "
         "smaller differences: compare these numbers within one page only."
     )
-    return Section("Scorecard", text, table=table)
+    noise = scores.get("noise", {}).get("note")
+    return Section("Scorecard", text, table=table, missing=(f"Candidate: {noise}",) if noise else ())
 
 
 def distances_section(scores: Mapping[str, Any]) -> Section:
@@ -100,12 +109,13 @@ def distances_section(scores: Mapping[str, Any]) -> Section:
 
 def filaments_section(scores: Mapping[str, Any]) -> Section:
     """What the tracer finds in every set."""
+    is_real = scores["track"] == "real stacks"
     sets = {"reference": scores["reference"]["numbers"]}
     sets |= {name: row["numbers"] for name, row in scores["rows"].items()}
     table = Table(
         ("", *sets),
         tuple((title, *(value_text(numbers[key]) for numbers in sets.values())) for key, title in FILAMENTS),
-        note=" ".join(f"{line}." for line in scores["tracer_bias"]),
+        note=" ".join([*(f"{line}." for line in scores["tracer_bias"]), *([BIAS_OF_REAL] if is_real else [])]),
     )
     text = "What one frozen tracer finds in every set, with 95 % intervals over volumes."
     candidate = scores["rows"].get("candidate")

@@ -19,6 +19,7 @@ from napari_vqldm.resample import resample
 from napari_vqldm.volume import Float3, Volume
 
 LEAST_OF_WINDOW = 0.5  # a volume may be smaller than the window by this factor per axis: it is continued by reflection
+LEAST_LIGHT = 0.1  # of that of a file's brightest window: with less there is nothing to compare
 LABELS = "-labels"  # our own label images: no intensities
 REASONS = 3  # of files that cannot be used, in a message
 
@@ -30,7 +31,7 @@ class FolderWindows:
     Attributes
     ----------
     windows : list of ndarray
-        One of each file in turn.
+        One of each file in turn, the brightest of every file first.
     files : list of int
         From which file each comes.
     noise_free : bool
@@ -74,6 +75,29 @@ def windows_of(data: npt.NDArray[Any], voxel_size_um: Float3) -> list[Array]:
     ]
 
 
+def brightest_first(windows: Sequence[Array]) -> tuple[list[Array], int]:
+    """Order windows of one file by their light, and leave out those that show next to nothing.
+
+    The light of a window is the sum of its voxels in filament units, which count from the background, clipped at 0.
+    Windows with less than ``LEAST_LIGHT`` of that of the brightest are left out. This is a choice: a set of such
+    windows shows where the filaments are, and says nothing of how much of a stack is empty.
+
+    Parameters
+    ----------
+    windows : sequence of ndarray
+        (Z, Y, X), filament units.
+
+    Returns
+    -------
+    tuple
+        The windows, brightest first, those of equal light in the given order; and how many were left out.
+    """
+    light = np.array([np.maximum(window, 0.0).sum(dtype=np.float64) for window in windows])
+    order = np.argsort(-light, kind="stable")
+    kept = [windows[i] for i in order if light[i] >= LEAST_LIGHT * light[order[0]]]
+    return kept, len(windows) - len(kept)
+
+
 def in_estimated_units(volume: Array) -> Array:
     """Bring a volume to filament units by what is seen of it, as a file of unknown scale is; a constant stays."""
     if volume.min() == volume.max():
@@ -92,6 +116,9 @@ def is_continued(volume: Volume) -> bool:
 def folder_windows(folder: Path, limit: int, voxel_size_um: Float3 | None) -> FolderWindows:
     """Read windows of the volumes in a folder, in turn from every file, at most ``limit``.
 
+    Each file gives its windows as `brightest_first` orders them: where it is larger than a window, the set shows where
+    its filaments are, and not its corners.
+
     Files that cannot be read or are too small are left out and named. Label images, and the noise-free twins of noisy
     volumes, as ``napari-vqldm simulate`` writes them, are left out too. ``voxel_size_um`` is used for files that state
     none. Brightness: filament units of files that say so, else by the scale that is estimated from each file.
@@ -107,16 +134,18 @@ def folder_windows(folder: Path, limit: int, voxel_size_um: Float3 | None) -> Fo
     per_file: list[list[Array]] = []
     free: list[bool] = []
     failed: list[str] = []
-    continued, estimated = 0, 0
+    continued, estimated, dark = 0, 0, 0
     for path in paths:
         try:
             volume = _read(path, voxel_size_um)
             in_units = _is_in_filament_units(volume.provenance)
             data = volume.data if in_units else estimate_intensity(volume.data).apply(volume.data)
-            per_file.append(windows_of(data, volume.voxel_size_um)[:limit])
+            kept, left_out = brightest_first(windows_of(data, volume.voxel_size_um))
         except (ChoiceError, FileError, ShapeError, VolumeError) as error:
             failed.append(f"{path.name} was left out: {error}")
             continue
+        per_file.append(kept[:limit])
+        dark += left_out
         estimated += not in_units
         continued += is_continued(volume)
         free.append(_is_noise_free(path, volume.provenance))
@@ -135,6 +164,11 @@ def folder_windows(folder: Path, limit: int, voxel_size_um: Float3 | None) -> Fo
     notes.insert(
         0, f"{len(per_file)} files gave {len(order)} windows of 32 x 128 x 128 voxels; {len(chosen)} are used."
     )
+    if dark:
+        notes.append(
+            f"{dark} more windows were left out: they hold less than {LEAST_LIGHT:.0%} of the light of their file's "
+            "brightest window, nothing to compare."
+        )
     if estimated:
         notes.append(f"The intensity scale of {estimated} files was estimated: brightness is compared up to that only.")
     if continued:

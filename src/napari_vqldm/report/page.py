@@ -34,7 +34,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page. ``missing`` says in one line why pictures are not there; ``charts`` are SVG of ours."""
+    """One part of the page. ``missing`` are lines that stand out: why pictures are not there, or what
+    makes numbers worth less; ``charts`` are SVG of ours.
+    """
 
     title: str
     text: str

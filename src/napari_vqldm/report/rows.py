@@ -17,6 +17,7 @@ from napari_vqldm.report.folders import folder_windows
 from napari_vqldm.report.parallel import Workers
 from napari_vqldm.report.scores import LEAST_VOLUMES
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, Array, VolumeSet, as_set
+from napari_vqldm.report.standards import BLURRED, NOISE, REPEATED, SCRAMBLED
 from napari_vqldm.simulate.mt_sim import BenchmarkVolume, Split, mt_sim_split, mt_sim_volumes, record
 from napari_vqldm.volume import Float3
 
@@ -63,15 +64,19 @@ def real_references(folder: Path, count: int, voxel_size_um: Float3 | None) -> t
     found = folder_windows(folder, 2 * count, voxel_size_um)
     numbers = sorted(set(found.files))
     halves: tuple[list[Array], list[Array]] = ([], [])
+    origins: tuple[list[int], list[int]] = ([], [])
     if len(numbers) >= 4:
         note = "Real against real compares files with other files."
         for window, file in zip(found.windows, found.files, strict=True):
-            halves[numbers.index(file) % 2].append(window)
+            half = numbers.index(file) % 2
+            halves[half].append(window)
+            origins[half].append(file)
     else:
         note = "Real against real compares windows of the same few files, which is flattering: add stacks."
         turn = dict.fromkeys(numbers, 0)
         for window, file in zip(found.windows, found.files, strict=True):
             halves[turn[file]].append(window)
+            origins[turn[file]].append(file)
             turn[file] = 1 - turn[file]
     size = min(map(len, halves))
     if size < LEAST_VOLUMES:
@@ -79,8 +84,10 @@ def real_references(folder: Path, count: int, voxel_size_um: Float3 | None) -> t
             f"{folder}: expected at least {2 * LEAST_VOLUMES} windows of 6.4 x 12.8 x 12.8 um, to compare one half "
             f"with the other, got {len(found.windows)}: add stacks"
         )
+    first, second = (len(set(files[:size])) for files in origins)
+    dealt = f"The reference is {size} windows of {first} files, the other half {size} windows of {second} files."
     return (
-        VolumeSet(str(folder), halves[0][:size], "files", notes=(*found.notes, note)),
+        VolumeSet(str(folder), halves[0][:size], "files", notes=(*found.notes, dealt, note)),
         VolumeSet("the other half", halves[1][:size], "files"),
     )
 
@@ -103,10 +110,10 @@ def degraded(reference: VolumeSet, split: Split | None, workers: Workers) -> dic
     batch = torch.from_numpy(np.stack(source))[:, None]
     generator = torch.Generator().manual_seed(1)
     changed: dict[str, Callable[[], Tensor]] = {
-        "blurred": lambda: blur(batch, BLUR_UM, VOXEL_SIZE_UM),
-        "phases scrambled": lambda: phase_scramble(batch, 1.0, generator),
-        "an eighth, repeated": lambda: batch[torch.arange(len(batch)) % max(len(batch) // 8, 1)],
-        "noise only": lambda: torch.zeros_like(batch) if split is not None else noise_only(batch, generator),
+        BLURRED: lambda: blur(batch, BLUR_UM, VOXEL_SIZE_UM),
+        SCRAMBLED: lambda: phase_scramble(batch, 1.0, generator),
+        REPEATED: lambda: batch[torch.arange(len(batch)) % max(len(batch) // 8, 1)],
+        NOISE: lambda: torch.zeros_like(batch) if split is not None else noise_only(batch, generator),
     }
     sets = {}
     for number, (name, make) in enumerate(changed.items()):

@@ -19,7 +19,7 @@ from napari_vqldm.metrics.neighbours import NEAREST, neighbour_scores, vendi_rat
 from napari_vqldm.report.intervals import SUBSETS, Bounds, Indices, bounds, subset_errors
 from napari_vqldm.report.profile import EDGES, Profile, mean_spectrum
 from napari_vqldm.report.set_numbers import MEASURES, Scores, log_ratios, measures, set_numbers
-from napari_vqldm.report.standards import GENERATION
+from napari_vqldm.report.standards import GENERATION, NO_VERDICT, blind_numbers
 
 SPLITS = 40  # random halves of the pooled reference volumes from which the floors come
 LEAST_VOLUMES = NEAREST + 1
@@ -254,6 +254,18 @@ def scorecard_bounds(found: dict[str, Bounds], floor: Floors) -> dict[str, Bound
     return {name: card[name] for name in GENERATION}
 
 
+def withheld(scores: Scores, real_name: str) -> Scores:
+    """Replace verdicts that mean nothing, of every row, by ``no verdict``; ``no_verdict`` says on what, and why.
+
+    Which they are is decided by `blind_numbers`. The numbers stay.
+    """
+    rows = scores["rows"]
+    blind = blind_numbers({name: row["verdicts"] for name, row in rows.items()}, real_name)
+    without = dict.fromkeys(blind, "no verdict")
+    judged = {name: row | {"verdicts": row["verdicts"] | without} for name, row in rows.items()}
+    return scores | {"rows": judged, "no_verdict": dict.fromkeys(blind, NO_VERDICT)}
+
+
 def score_rows(measured: dict[str, list[Profile]], real_name: str) -> Scores:
     """Score every set against the set ``reference``; floors from it and ``real_name``, another draw of the same."""
     reference = measured["reference"]
@@ -283,4 +295,4 @@ def score_rows(measured: dict[str, list[Profile]], real_name: str) -> Scores:
             "scorecard_intervals": {n: b.to_dict() for n, b in scorecard_bounds(around, floor).items()},
             "verdicts": {n: GENERATION[n].judge(v) for n, v in card.items()},
         }
-    return result
+    return withheld(result, real_name)

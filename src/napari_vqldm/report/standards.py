@@ -7,10 +7,16 @@ relative differences beside them can. Reconstructions are judged by absolute num
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["excellent", "acceptable", "between", "poor", "too near", "unknown"]
+Verdict = Literal["excellent", "acceptable", "between", "poor", "too near", "unknown", "no verdict"]
+RANKS: dict[Verdict, int] = {"excellent": 0, "acceptable": 1, "between": 2, "poor": 3, "too near": 3}
+
+BLURRED, SCRAMBLED, REPEATED, NOISE = "blurred", "phases scrambled", "an eighth, repeated", "noise only"
+KNOWN_BAD = (BLURRED, SCRAMBLED, REPEATED, NOISE)  # rows of sets that are wrong on purpose
+NO_VERDICT = "does not tell the known-bad sets from real ones here"
 
 TOO_NEAR_SDS = -4.0  # no other draw of the reference comes that near: too uniform a set, or copies of it
 
@@ -43,6 +49,29 @@ class Standard:
         if sign * value <= sign * self.acceptable:
             return "acceptable"
         return "poor" if sign * value > sign * self.poor else "between"
+
+
+def blind_numbers(verdicts: Mapping[str, Mapping[str, Verdict]], real_name: str) -> list[str]:
+    """Return the numbers on which no known-bad set looks worse than another draw of the reference.
+
+    A verdict on such a number means nothing: it would call a blurred, scrambled or empty set as good as a real one. One
+    known-bad set that is told is enough to keep it. Rows without a verdict (``unknown``) do not count; where the real
+    row has none, or no known-bad row, nothing is withheld.
+
+    Parameters
+    ----------
+    verdicts : mapping
+        By row, then by number.
+    real_name : str
+        The row of another draw of the reference.
+    """
+    bad = [verdicts[name] for name in KNOWN_BAD if name in verdicts]
+    blind = []
+    for number, real in verdicts.get(real_name, {}).items():
+        ranks = [RANKS[row[number]] for row in bad if row[number] in RANKS]
+        if ranks and real in RANKS and max(ranks) <= RANKS[real]:
+            blind.append(number)
+    return blind
 
 
 def _told_apart(title: str, meaning: str) -> Standard:

@@ -10,8 +10,9 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from napari_vqldm.config import read_toml
 from napari_vqldm.errors import VqldmError
-from napari_vqldm.training.config import STAGES, preset_paths
+from napari_vqldm.training.config import STAGES, parse_setting, preset_paths
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             fresh=options.fresh,
             dry_run=options.dry_run,
             cache=options.cache,
+            changes=[*map(read_toml, options.override), *map(parse_setting, options.set)],
         )
     except VqldmError as error:
         return _fail(str(error))
@@ -77,6 +79,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("config", metavar="CONFIG|PRESET", help="TOML file or name of a preset")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--stage", action="append", choices=STAGES, help="run only this stage (may be repeated)")
+    parser.add_argument(
+        "--override",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="TOML file whose values replace those of CONFIG (may be repeated)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value that replaces that of CONFIG, such as autoencoder.steps=400 (may be repeated)",
+    )
     parser.add_argument("--fresh", action="store_true", help="forget these stages and the later ones, start again")
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and print it, write nothing")
     parser.add_argument(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -27,8 +29,8 @@ from napari_vqldm.training.config_stages import (
     LatentsStage,
     NonNegative,
     NonNegativeInt,
-    Precision,
     StageConfig,
+    TrainingPrecision,
 )
 
 __all__ = [
@@ -43,6 +45,8 @@ __all__ = [
     "TrainConfig",
     "find_config",
     "load_train_config",
+    "merged",
+    "parse_setting",
     "parse_train_config",
     "preset_paths",
 ]
@@ -85,7 +89,7 @@ class TrainConfig(Config):
     gate: Literal["full", "smoke", "record"] = "full"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: PositiveInt = 1
-    precision: Precision = "32-true"
+    precision: TrainingPrecision = "32-true"
     threads: PositiveInt | None = None  # CPU threads; None: what torch takes
     model: ModelConfig
     data: Annotated[SimulatedData | FolderData, Field(discriminator="kind")] = SimulatedData()
@@ -121,12 +125,7 @@ class TrainConfig(Config):
             raise ValueError(f"data.gain_range: expected low <= high, got {self.data.gain_range}")
         _check_crop("autoencoder.crop", self.autoencoder.crop, factor, model.window)
         if model.denoiser is not None:
-            strides = model.denoiser.strides
-            multiple = (
-                math.prod(stride[0] for stride in strides),
-                math.prod(stride[1] for stride in strides),
-                math.prod(stride[2] for stride in strides),
-            )
+            multiple = model.denoiser.multiple
             latent = self.latent_shape
             if any(n % m for n, m in zip(latent, multiple, strict=True)):
                 raise ValueError(
@@ -172,8 +171,15 @@ def find_config(name_or_path: str | Path) -> Path:
     raise ConfigError(f"{name_or_path}: no such file or preset; presets: {', '.join(presets)}")
 
 
-def load_train_config(name_or_path: str | Path) -> TrainConfig:
+def load_train_config(name_or_path: str | Path, changes: Sequence[Mapping[str, Any]] = ()) -> TrainConfig:
     """Read and validate a TOML file or preset.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        Preset or file.
+    changes : sequence of mapping
+        Nested values that replace those of the file, in this order.
 
     Raises
     ------
@@ -181,7 +187,37 @@ def load_train_config(name_or_path: str | Path) -> TrainConfig:
         Unknown preset, unreadable file, unknown key or impossible value: one line.
     """
     path = find_config(name_or_path)
-    return parse_train_config(read_toml(path), str(path))
+    values = read_toml(path)
+    for change in changes:
+        values = merged(values, change)
+    return parse_train_config(values, str(path))
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with those of ``changes`` in their places; tables are merged, everything else is replaced."""
+    result = dict(values)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """Read ``KEY=VALUE``, a line of TOML; a value that is no TOML is a string.
+
+    Raises
+    ------
+    ConfigError
+        If there is no key.
+    """
+    key, equals, value = (part.strip() for part in text.partition("="))
+    for line in (f"{key} = {value}", f"{key} = {json.dumps(value)}"):
+        try:
+            if equals and value:
+                return tomllib.loads(line)
+        except tomllib.TOMLDecodeError:
+            continue
+    raise ConfigError(f"--set {text}: expected KEY=VALUE, such as autoencoder.steps=400 or data.folder=stacks")
 
 
 def parse_train_config(values: dict[str, Any], source: str = "configuration") -> TrainConfig:

@@ -23,6 +23,7 @@ STREAMS = {
     "codebook": 6,
     "split": 7,
     "held_out": 8,
+    "discriminator": 9,
 }
 
 

@@ -10,7 +10,7 @@ from napari_vqldm.card import GateResult, TrainingSummary, downsample_curve, rea
 from napari_vqldm.checkpoint import save_checkpoint
 from napari_vqldm.config import Float3, ModelConfig
 from napari_vqldm.latent import LatentSpace
-from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.models.build import AnyDenoiser
 from napari_vqldm.training.config import FolderData, StageName, TrainConfig
 from napari_vqldm.training.folder import git_hash, read_metrics
 from napari_vqldm.training.loop import Run
@@ -25,7 +25,7 @@ LIMITS = (
 
 
 def save_result(
-    run: Run, path: Path, model: ModelConfig, space: LatentSpace, denoiser: Denoiser | None, gate: GateResult
+    run: Run, path: Path, model: ModelConfig, space: LatentSpace, denoiser: AnyDenoiser | None, gate: GateResult
 ) -> None:
     """Write a checkpoint with card, gate and curve."""
     config = run.config

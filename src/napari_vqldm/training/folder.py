@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,11 @@ class RunFolder:
         return self.path / "autoencoder.safetensors"
 
     @property
+    def stopped(self) -> Path:
+        """Return the file that is there while the run is stopped by a signal, saved and not finished."""
+        return self.path / "stopped.json"
+
+    @property
     def latents(self) -> Path:
         """Return the folder of encoded volumes."""
         return self.path / "cache" / "latents"
@@ -135,13 +140,21 @@ class RunFolder:
         keep_metrics(self.metrics, lambda line: line["stage"] in STAGES[:first])
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a configuration came from: a file or preset, and what was changed in it on the command line."""
+
+    path: Path | None
+    changes: Sequence[Mapping[str, Any]] = ()
+
+
 def _is_ours(path: Path) -> bool:
     """Whether a folder with this file alone is a run that was killed before its configuration was written."""
     return path.name == "cache" or path.match(".config.json.*.part")
 
 
 def open_run(
-    folder: RunFolder, config: TrainConfig, source: Path | None, stages: Sequence[StageName], fresh: bool
+    folder: RunFolder, config: TrainConfig, source: Source | None, stages: Sequence[StageName], fresh: bool
 ) -> None:
     """Create or reopen a run folder.
 
@@ -179,9 +192,16 @@ def open_run(
     except OSError as error:
         raise FileError(f"{folder.path}: cannot create the run folder: {error.strerror}") from None
     write_json(folder.config, new)
-    if source is not None:
-        text = source.read_bytes()
+    folder.stopped.unlink(missing_ok=True)
+    source = source or Source(None)
+    if source.path is not None:
+        text = source.path.read_bytes()
         replace_atomically(folder.path / "config.toml", lambda temporary: temporary.write_bytes(text))
+    changes = folder.path / "changes.json"
+    if source.changes:
+        write_json(changes, list(source.changes))
+    else:
+        changes.unlink(missing_ok=True)
 
 
 def _with_defaults(values: dict[str, Any] | None) -> dict[str, Any] | None:

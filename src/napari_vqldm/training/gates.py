@@ -22,7 +22,7 @@ from napari_vqldm.metrics.fidelity import (
     pooled_baseline,
     psnr_unit_range,
 )
-from napari_vqldm.models.autoencoder import Autoencoder
+from napari_vqldm.models.base import BaseAutoencoder
 from napari_vqldm.training.config import TrainConfig
 
 Array = npt.NDArray[np.float32]
@@ -62,15 +62,16 @@ class Judged:
         return lines + [f"{name:>10}  {db:7.2f}  {r:11.4f}" for name, (db, r) in self.rows.items()]
 
 
-def reconstruct_all(autoencoder: Autoencoder, inputs: Sequence[Tensor]) -> list[Array]:
-    """Reconstruct volumes (1, 1, D, H, W), one by one, in float32 through the latent that the denoiser will see."""
+def reconstruct_all(autoencoder: BaseAutoencoder, inputs: Sequence[Tensor]) -> list[Array]:
+    """Reconstruct volumes (1, 1, D, H, W), one by one, as exact as the weights, through the denoiser's latent."""
     autoencoder.eval()
-    device = next(autoencoder.parameters()).device
-    space = LatentSpace.unit(autoencoder).to(device)
+    like = next(autoencoder.parameters())
+    device = like.device
+    space = LatentSpace.unit(autoencoder).to(device, like.dtype)
     results = []
     for volume in inputs:
         with exact_math(device, "fp32"):
-            results.append(space.decode(space.encode(volume))[0, 0].cpu().numpy())
+            results.append(space.decode(space.encode(volume.to(like.dtype)))[0, 0].float().cpu().numpy())
     return results
 
 

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.models.autoencoder import Autoencoder
-from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.models.build import make_autoencoder, make_denoiser
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig
 from napari_vqldm.training.folder import RunFolder
 from napari_vqldm.training.resume import load_record
@@ -75,9 +74,9 @@ def build_on_meta(config: TrainConfig) -> dict[str, nn.Module]:
     model = config.model
     try:
         with torch.device("meta"):
-            networks: dict[str, nn.Module] = {"autoencoder": Autoencoder(model.autoencoder)}
+            networks: dict[str, nn.Module] = {"autoencoder": make_autoencoder(model.autoencoder)}
             if model.denoiser is not None:
-                networks["denoiser"] = Denoiser(model.denoiser, model.autoencoder.latent_channels)
+                networks["denoiser"] = make_denoiser(model.denoiser, model.autoencoder.latent_channels)
     except (RuntimeError, TypeError, ValueError) as error:  # torch has no class of its own for sizes beyond its range
         raise ConfigError(f"{config.name}: these networks cannot be built: {str(error)[:150]}") from error
     return networks

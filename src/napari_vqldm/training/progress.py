@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from napari_vqldm.errors import FileError
 from napari_vqldm.pictures import png_bytes
-from napari_vqldm.training.folder import RunFolder, keep_metrics, replace_atomically
+from napari_vqldm.training.folder import RunFolder, keep_metrics, read_metrics, replace_atomically
 
 PLAIN_LINE_EVERY_S = 15.0
 
@@ -79,25 +79,37 @@ class RunLog:
         with Progress(*columns, console=self.console) as progress:
             yield Bar(self.console, name, total, start, progress)
 
-    def forget_after(self, stage: str, step: int) -> None:
-        """Drop the metrics of a stage beyond ``step``: they are computed again."""
-        if self.active:
-            keep_metrics(self.folder.metrics, lambda line: line["stage"] != stage or line["step"] <= step)
+    def forget_after(self, stage: str, step: int, notes: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Drop the metrics of a stage beyond ``step``, which are computed again; lines of ``notes`` are always there.
+
+        A note has a key "rewind"; notes that are not among ``notes`` are dropped as well.
+        """
+        if not self.active:
+            return
+        wanted = [{"stage": stage, **note} for note in notes]
+        known = [line for line in read_metrics(self.folder.metrics) if line in wanted]
+        keep_metrics(
+            self.folder.metrics,
+            lambda line: line["stage"] != stage or line in wanted or (line["step"] <= step and "rewind" not in line),
+        )
+        for note in wanted:
+            if note not in known:
+                self._append(note)
 
     def write(self, stage: str, step: int, terms: Mapping[str, float], **extra: float) -> None:
         """Append one line to metrics.jsonl and to TensorBoard."""
         if not self.active:
             return
-        line = {"stage": stage, "step": step, **{k: round(v, 8) for k, v in {**terms, **extra}.items()}}
-        try:
-            with self.folder.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise FileError(f"{self.folder.metrics}: cannot write: {error.strerror}") from None
+        self._append({"stage": stage, "step": step, **{k: round(v, 8) for k, v in {**terms, **extra}.items()}})
         board = self._tensorboard()
         if board is not None:
             for name, value in {**terms, **extra}.items():
                 board.add_scalar(f"{stage}/{name}", value, step)
+
+    def note(self, stage: str, step: int, content: Mapping[str, Any]) -> None:
+        """Append one line that holds more than numbers to metrics.jsonl alone."""
+        if self.active:
+            self._append({"stage": stage, "step": step, **content})
 
     def picture(self, stage: str, step: int, image: npt.NDArray[np.uint8]) -> None:
         """Write pictures/STAGE-STEP.png."""
@@ -111,6 +123,14 @@ class RunLog:
         """Flush TensorBoard."""
         if self._board:
             self._board.close()
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        try:
+            with self.folder.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise FileError(f"{self.folder.metrics}: cannot write: {error.strerror}") from None
 
     def _tensorboard(self) -> Any:
         """Return the writer, made at first use; False when TensorBoard is not installed."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from rich.console import Console
 
 from napari_vqldm import __version__
@@ -24,8 +21,9 @@ from napari_vqldm.training.bank import VolumeBank, bank_for, build_bank
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig, find_config, load_train_config
 from napari_vqldm.training.data import make_sources
 from napari_vqldm.training.export import device_name, final_model, save_result
-from napari_vqldm.training.folder import RunFolder, git_hash, open_run, read_json, remove_leftovers, write_json
-from napari_vqldm.training.interrupt import StopRequest
+from napari_vqldm.training.folder import RunFolder, Source, git_hash, open_run, read_json, remove_leftovers, write_json
+from napari_vqldm.training.interrupt import Interrupted, StopRequest
+from napari_vqldm.training.launch import launch
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.preflight import build_on_meta, check_data, check_order, check_starts
 from napari_vqldm.training.progress import RunLog
@@ -34,7 +32,6 @@ from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencod
 from napari_vqldm.training.stages.denoiser import run_denoiser
 from napari_vqldm.training.stages.latents import run_latents
 
-THREADS_BESIDE_GPU = 4
 MOST_WORKERS_BESIDE_GPU = 32  # each holds a torch of its own
 
 
@@ -47,6 +44,7 @@ def run_training(
     dry_run: bool = False,
     cache: str | Path | None = None,
     console: Console | None = None,
+    changes: Sequence[Mapping[str, Any]] = (),
 ) -> Path | None:
     """Train, or go on training.
 
@@ -67,6 +65,8 @@ def run_training(
         Where simulated volumes are kept; by default inside the run folder. Several runs may share one.
     console : rich.console.Console, optional
         Where messages go.
+    changes : sequence of mapping
+        Nested values that replace those of ``config``, a file or a preset; kept in the run folder.
 
     Returns
     -------
@@ -83,7 +83,9 @@ def run_training(
         A signal asked to stop; everything is saved.
     """
     source = None if isinstance(config, TrainConfig) else find_config(config)
-    settings = config if isinstance(config, TrainConfig) else load_train_config(config)
+    if isinstance(config, TrainConfig) and changes:
+        raise ConfigError("changes are for a file or a preset: change the TrainConfig itself")
+    settings = config if isinstance(config, TrainConfig) else load_train_config(config, changes)
     chosen = _ordered(stages)
     folder = RunFolder(Path(out), Path(cache) if cache is not None else Path(out) / "cache")
     if dry_run:
@@ -93,12 +95,12 @@ def run_training(
     build_on_meta(settings)  # refused before anything is written
     check_data(settings)
     with _process_settings_restored():
-        return _run(settings, source, folder, chosen, fresh, console)
+        return _run(settings, Source(source, changes), folder, chosen, fresh, console)
 
 
 def _run(
     settings: TrainConfig,
-    source: Path | None,
+    source: Source,
     folder: RunFolder,
     chosen: list[StageName],
     fresh: bool,
@@ -107,7 +109,7 @@ def _run(
     """Launch the processes, open the run folder and run the stages."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    fabric = _launch(settings)
+    fabric = launch(settings)
     check_order(folder, settings, chosen)
     check_starts(settings, folder, chosen, fresh)
     if fabric.is_global_zero:
@@ -119,6 +121,10 @@ def _run(
         run = Run(settings, folder, fabric, log, stop)
         try:
             return _run_stages(run, chosen)
+        except Interrupted as stopped:
+            if fabric.is_global_zero:  # what a job script looks for: exit code 0 means saved or done
+                write_json(folder.stopped, {"signal": stopped.signal_number})
+            raise
         finally:
             log.close()
 
@@ -171,28 +177,6 @@ def _ordered(stages: Sequence[StageName] | None) -> list[StageName]:
     if unknown:
         raise ConfigError(f"unknown stage {unknown[0]!r}: expected {', '.join(STAGES)}")
     return [stage for stage in STAGES if not stages or stage in stages]
-
-
-def _launch(config: TrainConfig) -> Fabric:
-    """Start the processes; more than one only on request."""
-    accelerator = config.device
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError("device = 'cuda': no such device here: use device = 'auto' or 'cpu'")
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True  # nearly every step has the same shapes
-        if config.threads is None:  # the CPU only feeds the GPU, and more threads wait for one another
-            torch.set_num_threads(min(THREADS_BESIDE_GPU, torch.get_num_threads()))
-    strategy: DDPStrategy | str = "auto"
-    if config.devices > 1:
-        # A codebook is idle before its start. The others wait while the first process simulates and encodes.
-        has_codebook = config.model.autoencoder.quantizer is not None
-        strategy = DDPStrategy(find_unused_parameters=has_codebook, timeout=timedelta(hours=24))
-    fabric = Fabric(accelerator=accelerator, devices=config.devices, precision=config.precision, strategy=strategy)
-    fabric.launch()
-    return fabric
 
 
 def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:

@@ -12,7 +12,7 @@ from napari_vqldm.card import read_header
 from napari_vqldm.checkpoint import load_checkpoint
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.training.config import StageName
-from napari_vqldm.training.resume import StageState, load_state
+from napari_vqldm.training.resume import StageState, load_record, load_state
 from napari_vqldm.zoo import available
 
 
@@ -82,7 +82,8 @@ def check_start(source: str, stage: StageName) -> Path | None:
     path = find_checkpoint(source, stage)
     if path is None:
         folder = Path(source).expanduser()
-        if not (folder / "state" / f"{stage}.safetensors").exists():
+        record = load_record(folder / "state" / f"{stage}.safetensors")
+        if record is None or not record["step"]:  # a run keeps its untrained weights too
             raise ConfigError(f"{stage}.init_from: {folder} holds neither a checkpoint nor a state of stage {stage!r}")
     elif not path.exists():
         raise ConfigError(

@@ -1,26 +1,33 @@
-"""What each stage minimizes. One module per stage, so that autocast and data-parallel training see one forward call."""
+"""What the autoencoder minimizes, as one module, so that autocast and data-parallel training see one forward call."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_vqldm.diffusion.process import Process
-from napari_vqldm.models.autoencoder import Autoencoder
-from napari_vqldm.models.denoiser import Denoiser
+from napari_vqldm.models.base import BaseAutoencoder
+from napari_vqldm.models.blocks import at_least_float32
 from napari_vqldm.training.config import AutoencoderStage
+from napari_vqldm.training.losses.critics import Critics
 
 
 class AutoencoderTask(nn.Module):
-    """Reconstruction plus the price of the latent: KL divergence, or codebook and commitment loss."""
+    """Reconstruction, plus the price of the latent (KL, or codebook and commitment loss), plus what critics say."""
 
-    def __init__(self, autoencoder: Autoencoder, config: AutoencoderStage) -> None:
+    def __init__(self, autoencoder: BaseAutoencoder, config: AutoencoderStage) -> None:
         super().__init__()
         self.network = autoencoder
         self.config = config
 
     def forward(
-        self, volumes: Tensor, target: Tensor, noise: Tensor | None, kl_factor: float, quantize: bool
+        self,
+        volumes: Tensor,
+        target: Tensor,
+        noise: Tensor | None,
+        kl_factor: float,
+        quantize: bool,
+        critics: Critics | None = None,
+        step: int = 0,
     ) -> dict[str, Tensor]:
         """Return the terms of the loss.
 
@@ -34,20 +41,27 @@ class AutoencoderTask(nn.Module):
             Warm-up factor of the KL weight, 0 to 1.
         quantize : bool
             False: codes are skipped (before the codebook has started).
+        critics : Critics or None
+            Perceptual and adversarial terms; an argument, since what they hold is not trained here.
+        step : int
+            Optimizer steps done, by which the discriminator comes in.
 
         Returns
         -------
         dict
-            "loss" to minimize, its parts, and, for codes, "latent" (B, C, d, h, w) and "code_indices" for the update.
+            "loss" to minimize and its parts without their weights; "latent" (B, C, d, h, w) and its "latent_std"; for
+            codes "code_indices" (B, d, h, w); for a KL posterior "kl_channels" (C,), mean nats of each channel; the
+            terms of `Critics.terms`.
         """
         config = self.config
         encoding = self.network.encode(volumes)
-        mean = encoding.mean.float()
+        mean = at_least_float32(encoding.mean)
         out: dict[str, Tensor] = {}
         quantizer = self.network.quantizer
         if quantizer is None:
             latent = mean if noise is None else encoding.sample(noise.to(mean.dtype))
-            out["kl"] = encoding.kl().float().mean()
+            kl = at_least_float32(encoding.kl())
+            out["kl"], out["kl_channels"] = kl.mean(), kl.detach().mean(dim=(0, 2, 3, 4))
             price = config.kl_weight * kl_factor * out["kl"]
         elif quantize:
             quantization = quantizer(mean)
@@ -60,7 +74,8 @@ class AutoencoderTask(nn.Module):
         else:
             latent, price = mean, mean.new_zeros(())
         out["latent"] = mean.detach()
-        reconstruction = self.network.decode(latent).float()
+        out["latent_std"] = out["latent"].std(correction=0)
+        reconstruction = at_least_float32(self.network.decode(latent))
         out["l1"], out["mse"] = F.l1_loss(reconstruction, target), F.mse_loss(reconstruction, target)
         weights = {
             "l1": (config.l1_weight, 0.0),
@@ -68,32 +83,10 @@ class AutoencoderTask(nn.Module):
             "l1+mse": (config.l1_weight, config.mse_weight),
         }
         l1_weight, mse_weight = weights[config.reconstruction]
-        out["loss"] = l1_weight * out["l1"] + mse_weight * out["mse"] + price
+        fidelity = l1_weight * out["l1"] + mse_weight * out["mse"]
+        out["loss"] = fidelity + price
+        if critics is not None:
+            added, terms = critics.terms(reconstruction, target, fidelity, self.network.last_layer, step)
+            out["loss"] = out["loss"] if added is None else out["loss"] + added
+            out |= terms
         return out
-
-
-class DenoiserTask(nn.Module):
-    """Mean squared error of the denoiser's prediction along the path between data and noise."""
-
-    def __init__(self, denoiser: Denoiser, process: Process) -> None:
-        super().__init__()
-        self.network = denoiser
-        self.process = process
-
-    def forward(
-        self, x_0: Tensor, eps: Tensor, t: Tensor, condition: Tensor | None, drop: Tensor | None
-    ) -> dict[str, Tensor]:
-        """Return {"loss": ...}.
-
-        Parameters
-        ----------
-        x_0, eps : Tensor
-            Standardised latents and standard normal noise, (B, C, d, h, w).
-        t : Tensor
-            (B,), time of each sample.
-        condition, drop : Tensor or None
-            (B, width) and (B,) bool: rows that are told nothing.
-        """
-        x_t = self.process.noisy(x_0, eps, t)
-        prediction = self.network(x_t, t, condition, drop=drop)
-        return {"loss": F.mse_loss(prediction.float(), self.process.target(x_0, eps, t))}

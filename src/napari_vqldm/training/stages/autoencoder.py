@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -12,20 +12,23 @@ from napari_vqldm.card import GateResult
 from napari_vqldm.config import Int3
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.metrics.fidelity import psnr_unit_range
-from napari_vqldm.models.autoencoder import Autoencoder
+from napari_vqldm.models.base import BaseAutoencoder
+from napari_vqldm.models.blocks import at_least_float32
+from napari_vqldm.models.build import make_autoencoder
 from napari_vqldm.training.config import AutoencoderStage, StageName
 from napari_vqldm.training.data import Crop, Pair, StackSource, VolumeSource
 from napari_vqldm.training.draws import Key, keyed_normal
 from napari_vqldm.training.folder import read_json, write_json
 from napari_vqldm.training.gates import enforce, gate_of, judge, reconstruct_all, watch_for_collapse
 from napari_vqldm.training.loop import Run, train
-from napari_vqldm.training.losses import AutoencoderTask
+from napari_vqldm.training.losses import AutoencoderTask, make_critics
 from napari_vqldm.training.show import volumes_sheet
 from napari_vqldm.training.warm_start import warm_start
 
 WATCHED_VOLUMES = 4
 TUNING_VOLUMES = 4
 CROPS_PER_HELD_OUT_STACK = 4
+DISCRIMINATOR = "discriminator."  # its names in the saved state
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class AutoencoderTraining:
         self.shape: Int3 = self.config.crop or self.model.window
         self.network = new_autoencoder(run)
         self.task: nn.Module = AutoencoderTask(self.network, self.config)
+        seed = Key(run.config.seed, "discriminator").torch_seed()
+        self.critics = make_critics(self.config, self.shape, seed, run.device, self._mean_over_processes)
         self._watched: list[Pair] | None = None
 
     def batch(self, step: int) -> AutoencoderBatch:
@@ -63,15 +68,30 @@ class AutoencoderTraining:
         batch = AutoencoderBatch(keys, crops, None, None)
         return self._finish(batch) if self.context.device.type == "cpu" else batch
 
+    def split(self, batch: AutoencoderBatch, parts: int) -> list[AutoencoderBatch]:
+        """Cut a batch into equal parts, in order.
+
+        Raises
+        ------
+        ConfigError
+            If the samples of the batch cannot be shared out equally.
+        """
+        if parts == 1:
+            return [batch]
+        samples = len(batch.keys)
+        if samples % parts:
+            raise ConfigError(f"autoencoder.batch_size: expected a multiple of {parts} parts, got {samples}")
+        return [_samples(batch, slice(i, i + samples // parts)) for i in range(0, samples, samples // parts)]
+
     def before_step(self, step: int, batch: AutoencoderBatch, average: nn.Module) -> None:
-        """Start the codebook from encoder vectors of this batch (k-means)."""
+        """Start the codebook from encoder vectors of this batch, of all processes (k-means)."""
         quantizer = self.network.quantizer
         if quantizer is None or step != self.config.kmeans_after:
             return
         pair = self._finish(batch).pair
         with torch.no_grad(), self.context.fabric.autocast():
-            mean = self.network.encode(channels_last(pair.input)).mean.float()  # type: ignore[union-attr]
-        vectors = mean.permute(0, 2, 3, 4, 1).reshape(-1, mean.shape[1])
+            mean = at_least_float32(self.network.encode(channels_last(pair.input)).mean)  # type: ignore[union-attr]
+        vectors = self._of_all(mean).permute(0, 2, 3, 4, 1).reshape(-1, mean.shape[1])
         quantizer.initialize(vectors, Key(self.context.config.seed, "codebook", step).torch_generator())
         quantizer.codebook.data.copy_(self.context.fabric.broadcast(quantizer.codebook.data))
         average.network.quantizer.codebook.data.copy_(quantizer.codebook.data)  # type: ignore[union-attr, operator]
@@ -91,18 +111,23 @@ class AutoencoderTraining:
             batch.noise,
             factor,
             step >= self.config.kmeans_after,
+            self.critics,
+            step,
         )
         return out
 
     def after_step(self, step: int, terms: dict[str, Tensor], average: nn.Module) -> dict[str, float]:
-        """Advance the codebook; what jumped (a restarted code) jumps in the averaged weights too."""
+        """Advance codebook and discriminator; what jumped (a restarted code) jumps in the averaged weights too."""
         latent, code_indices = terms.pop("latent"), terms.pop("code_indices", None)
+        reconstruction, target = terms.pop("reconstruction", None), terms.pop("target", None)
+        if self.critics.discriminator is not None and reconstruction is not None and target is not None:
+            # As tensors: as numbers, each step would wait for the device.
+            terms |= self.critics.discriminator.step(reconstruction, target, self.context.fabric.autocast)
         quantizer = self.network.quantizer
         if quantizer is None or code_indices is None:
             return {}
-        fabric = self.context.fabric
-        if fabric.world_size > 1:  # every process sees all vectors, so that the codebooks stay equal
-            latent, code_indices = (fabric.all_gather(t).flatten(0, 1) for t in (latent, code_indices))  # type: ignore[union-attr]
+        # Every process sees all vectors, so that the codebooks stay equal.
+        latent, code_indices = self._of_all(latent), self._of_all(code_indices)
         before = quantizer.codebook.detach().clone()
         done = quantizer.update(latent, code_indices, Key(self.context.config.seed, "codebook", step).torch_generator())
         jumped = (quantizer.codebook != before).any(dim=1)
@@ -140,24 +165,41 @@ class AutoencoderTraining:
         self.context.log.picture("autoencoder", step, volumes_sheet(rows, self.held_out.voxel_size_um, f"step {step}"))
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Counters of the codebook."""
-        quantizer = self.network.quantizer
-        return {} if quantizer is None else quantizer.training_state()
+        """Counters of the codebook, the discriminator and its optimizer."""
+        quantizer, tensors = self.network.quantizer, dict[str, Tensor]()
+        if quantizer is not None:
+            tensors |= quantizer.training_state()
+        if self.critics.discriminator is not None:
+            tensors |= {DISCRIMINATOR + name: t for name, t in self.critics.discriminator.training_state().items()}
+        return tensors
 
     def load_extra_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take the counters back."""
+        """Take all that back."""
+        own = {name.removeprefix(DISCRIMINATOR): t for name, t in tensors.items() if name.startswith(DISCRIMINATOR)}
         if self.network.quantizer is not None:
-            self.network.quantizer.load_training_state(tensors)
+            counters = {name: t for name, t in tensors.items() if not name.startswith(DISCRIMINATOR)}
+            self.network.quantizer.load_training_state(counters)
+        if self.critics.discriminator is not None:
+            self.critics.discriminator.load_training_state(own)
+
+    def _mean_over_processes(self, tensor: Tensor) -> Tensor:
+        fabric = self.context.fabric
+        return tensor if fabric.world_size == 1 else fabric.all_reduce(tensor, reduce_op="mean")  # type: ignore[return-value]
+
+    def _of_all(self, tensor: Tensor) -> Tensor:
+        """Return the rows of all processes, in their order."""
+        fabric = self.context.fabric
+        return tensor if fabric.world_size == 1 else fabric.all_gather(tensor.contiguous()).flatten(0, 1)  # type: ignore[union-attr]
 
     def _finish(self, batch: AutoencoderBatch) -> AutoencoderBatch:
         if batch.pair is not None:
             return batch
         device = self.context.device
-        pair = self.source.finish(batch.crops, device)
-        noise = None
+        made, dtype = self.source.finish(batch.crops, device), self.context.dtype
+        pair, noise = replace(made, input=made.input.to(dtype), target=made.target.to(dtype)), None
         if self.network.quantizer is None:
             grid = tuple(n // f for n, f in zip(self.shape, self.network.downsampling_factor, strict=True))
-            noise = keyed_normal(batch.keys, (self.network.latent_channels, *grid), device)
+            noise = keyed_normal(batch.keys, (self.network.latent_channels, *grid), device).to(dtype)
         return AutoencoderBatch(batch.keys, batch.crops, pair, noise)
 
     def _watched_pairs(self) -> list[Pair]:
@@ -166,7 +208,7 @@ class AutoencoderTraining:
         return self._watched
 
 
-def run_autoencoder(run: Run, source: VolumeSource, held_out: VolumeSource) -> tuple[Autoencoder, GateResult, str]:
+def run_autoencoder(run: Run, source: VolumeSource, held_out: VolumeSource) -> tuple[BaseAutoencoder, GateResult, str]:
     """Train stage 1 to its end.
 
     Returns
@@ -193,9 +235,9 @@ def run_autoencoder(run: Run, source: VolumeSource, held_out: VolumeSource) -> t
         run.log.say(f"autoencoder: {start}")
     average = train(run, stage)
     autoencoder = average.network
-    if not isinstance(autoencoder, Autoencoder):
-        raise TypeError(f"expected an Autoencoder, got {type(autoencoder).__name__}")
-    round_to_stored(autoencoder)
+    if not isinstance(autoencoder, BaseAutoencoder):
+        raise TypeError(f"expected an autoencoder, got {type(autoencoder).__name__}")
+    round_to_stored(autoencoder.float())
     autoencoder.eval().requires_grad_(False)
     result = read_json(run.folder.result("autoencoder"))
     if result is None:
@@ -247,11 +289,11 @@ def gate_pairs(run: Run, held_out: VolumeSource) -> list[Pair]:
     return pairs
 
 
-def new_autoencoder(run: Run) -> Autoencoder:
+def new_autoencoder(run: Run) -> BaseAutoencoder:
     """Build the autoencoder; its first weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Key(run.config.seed, "weights", 1).torch_seed())
-        return Autoencoder(run.config.model.autoencoder)
+        return make_autoencoder(run.config.model.autoencoder)
 
 
 @torch.no_grad()
@@ -268,6 +310,13 @@ def round_to_stored(module: nn.Module) -> None:
 def channels_last(volumes: Tensor) -> Tensor:
     """Order (B, C, D, H, W) channels last."""
     return volumes.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _samples(batch: AutoencoderBatch, part: slice) -> AutoencoderBatch:
+    """Return some samples of a batch."""
+    pair = None if batch.pair is None else Pair(*(getattr(batch.pair, f.name)[part] for f in fields(batch.pair)))
+    noise = None if batch.noise is None else batch.noise[part]
+    return AutoencoderBatch(batch.keys[part], batch.crops[part], pair, noise)
 
 
 def _arrays(pairs: list[Pair], which: str) -> list[np.ndarray]:

@@ -10,7 +10,6 @@ import hashlib
 import math
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,14 +24,14 @@ from napari_vqldm.coding import exact_math
 from napari_vqldm.config import Int3
 from napari_vqldm.errors import TrainingError
 from napari_vqldm.latent import LatentSpace
-from napari_vqldm.models.autoencoder import Autoencoder
+from napari_vqldm.models.base import BaseAutoencoder
 from napari_vqldm.models.condition import encode_condition
-from napari_vqldm.quantizers import CodeUsage
 from napari_vqldm.training.bank import VolumeBank
 from napari_vqldm.training.config import LatentsStage
 from napari_vqldm.training.data import Crop, StackSource, VolumeSource, prefetch
 from napari_vqldm.training.draws import Key
 from napari_vqldm.training.folder import read_json, save_array, write_json
+from napari_vqldm.training.latent_statistics import latent_statistics, scalar_statistics
 from napari_vqldm.training.loop import Run
 from napari_vqldm.training.stages.autoencoder import channels_last
 
@@ -123,7 +122,7 @@ def as_tensor(entries: npt.NDArray[Any]) -> Tensor:
 
 
 def run_latents(
-    run: Run, autoencoder: Autoencoder, source: VolumeSource, held_out: VolumeSource, bank: VolumeBank | None
+    run: Run, autoencoder: BaseAutoencoder, source: VolumeSource, held_out: VolumeSource, bank: VolumeBank | None
 ) -> LatentCache:
     """Encode what is missing and measure the latent.
 
@@ -156,7 +155,9 @@ def run_latents(
                     bar.update(done + count)
                 done += entries[part]
         _write_conditions(run, bank, cache.folder)
-        statistics = _statistics(cache.folder, autoencoder, entries["train"], config.chunk)
+        statistics = latent_statistics(cache.folder, autoencoder, entries["train"], config.chunk)
+        if config.normalization == "scalar":
+            statistics |= scalar_statistics(statistics["mean"], statistics["scale"])
         write_json(
             cache.folder / "latents.json",
             {"entries": entries, "variants": variants, "autoencoder": fingerprint, **statistics},
@@ -183,7 +184,7 @@ def run_latents(
     return cache
 
 
-def autoencoder_fingerprint(autoencoder: Autoencoder) -> str:
+def autoencoder_fingerprint(autoencoder: BaseAutoencoder) -> str:
     """Return a hash of the weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(autoencoder.state_dict().items()):
@@ -203,7 +204,7 @@ def _entries(source: VolumeSource, window: Int3, config: LatentsStage) -> int:
 
 
 def _encode_part(
-    run: Run, autoencoder: Autoencoder, source: VolumeSource, part: Part, entries: int, variants: int, folder: Path
+    run: Run, autoencoder: BaseAutoencoder, source: VolumeSource, part: Part, entries: int, variants: int, folder: Path
 ) -> Iterator[int]:
     """Encode the missing chunks of one part; yields the number of entries done."""
     config, model = run.config.latents, run.config.model
@@ -239,7 +240,7 @@ def _encode_part(
         yield done
 
 
-def _encode(run: Run, autoencoder: Autoencoder, volumes: Tensor) -> npt.NDArray[Any]:
+def _encode(run: Run, autoencoder: BaseAutoencoder, volumes: Tensor) -> npt.NDArray[Any]:
     """Encode a batch as it is cached, the way of `reconstruct`: raw latents, mean 0 and scale 1."""
     space = LatentSpace.unit(autoencoder).to(run.device)
     with exact_math(run.device, "bf16" if run.config.latents.precision == "bf16-mixed" else "fp32"):
@@ -250,33 +251,6 @@ def _encode(run: Run, autoencoder: Autoencoder, volumes: Tensor) -> npt.NDArray[
         raise TypeError("a KL autoencoder must return a log variance")
     sigma = torch.exp(0.5 * coded.encoding.log_variance.float())
     return torch.stack([coded.latent, sigma], dim=1).cpu().numpy().astype(np.float16)
-
-
-def _statistics(folder: Path, autoencoder: Autoencoder, entries: int, chunk: int) -> dict[str, Any]:
-    """Mean and standard deviation of each channel over all training entries, in float64."""
-    files = [np.load(folder / f"train-{start:06d}.npy", mmap_mode="r") for start in range(0, entries, chunk)]
-    quantizer = autoencoder.quantizer
-    if quantizer is not None:
-        codebook = quantizer.codebook.detach().double().cpu().numpy()  # (K, C)
-        usage = CodeUsage(np.zeros(len(codebook), np.int64))
-        for data in files:
-            usage = usage + CodeUsage.of(np.asarray(data, np.int64), len(codebook))
-        share = usage.counts / usage.total
-        mean = share @ codebook
-        variance = share @ (codebook - mean) ** 2
-        extra = {"perplexity": usage.perplexity, "dead_codes": usage.dead_codes}
-        return {"mean": mean.tolist(), "scale": np.sqrt(variance).tolist(), **extra}
-
-    def sums(data: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        mu, sigma = (np.asarray(data[:, i], np.float64) for i in range(2))  # (n, C, d, h, w)
-        squares = mu**2 + sigma**2  # second moment of a draw
-        return np.stack([part.sum(axis=(0, 2, 3, 4)) for part in (mu, squares)])
-
-    with ThreadPoolExecutor(LOADER_THREADS) as pool:
-        total, squares = np.stack(list(pool.map(sums, files))).sum(axis=0)  # in their order: the same bits always
-    count = sum(data.size // (2 * data.shape[2]) for data in files)
-    mean = total / count
-    return {"mean": mean.tolist(), "scale": np.sqrt(np.maximum(squares / count - mean**2, 0.0)).tolist()}
 
 
 def _write_conditions(run: Run, bank: VolumeBank | None, folder: Path) -> None:
