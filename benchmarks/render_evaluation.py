@@ -1,7 +1,8 @@
 """Write docs/scores.md from results: ``python benchmarks/render_evaluation.py``.
 
 Takes what is there of results/evaluate-*.json (the ``scores.json`` of `napari-vqldm evaluate`), folders.json,
-added_value.json, sensitivity.json, tracer.json and features_gate.json, and the expected numbers of MT-Sim v1.
+added_value.json, sensitivity.json, micro_ms3im.json, tracer.json and features_gate.json, and the expected numbers of
+MT-Sim v1.
 """
 
 from __future__ import annotations
@@ -11,30 +12,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tables import table
+from render_features import floor_section, gate_section, sensitivity_section
+from tables import percent, ranged, show, table
 
 from napari_vqldm.metrics.tracer_bias import tracer_bias
-from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION
+from napari_vqldm.report.scores import withheld
+from napari_vqldm.report.standards import GENERATION, NO_VERDICT, RECONSTRUCTION
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 EXPECTED = ROOT.parent / "src" / "napari_vqldm" / "simulate" / "data" / "mt-sim-v1-expected.json"
 PAGE = ROOT.parent / "docs" / "scores.md"
 
-SENSITIVITY = (
-    ("frechet", "Frechet"),
-    ("kid", "kernel"),
-    ("spectrum_lateral_db", "lateral spectrum, dB"),
-    ("spectrum_axial_db", "axial spectrum, dB"),
-    ("intensity_w1", "intensity W1 / sd"),
-    ("morphology_frechet", "morphology, Frechet"),
-)
-RELATIVE = (
-    ("length_density_um_per_um3", "length density"),
-    ("mean_curvature_per_um", "curvature"),
-    ("persistence_length_um", "persistence length"),
-    ("width_lateral_um", "width"),
-)
 FIDELITY = (
     ("psnr_clean_unit_range_db", "PSNR to the truth, dB"),
     ("ssim3d_unit_range", "SSIM"),
@@ -51,53 +40,6 @@ RESTORED = ("psnr_clean_unit_range_db", "ssim3d_unit_range", "foreground_psnr_un
 def read(path: Path) -> Any:
     """Content of a JSON file, or None."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def show(value: Any) -> str:
-    """A number to three digits; a dash for none."""
-    if isinstance(value, dict):
-        value = value.get("value")
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def ranged(value: Any, ends: dict[str, Any] | None) -> str:
-    """A number and its 95 % interval, where there is one."""
-    if value is None or not ends or ends["low"] is None:
-        return show(value)
-    return f"{show(value)} ({show(ends['low'])} to {show(ends['high'])})"
-
-
-def percent(value: float | None, ends: dict[str, Any] | None = None) -> str:
-    """A relative difference and its 95 % interval, where there is one."""
-    if value is None or not ends or ends["low"] is None:
-        return "-" if value is None else f"{100 * value:+.0f} %"
-    return f"{100 * value:+.0f} % ({100 * ends['low']:+.0f} to {100 * ends['high']:+.0f} %)"
-
-
-def sensitivity_section(found: dict[str, Any]) -> list[str]:
-    """Which number sees which difference."""
-    head = ["change", *(title for _, title in SENSITIVITY), *(title for _, title in RELATIVE)]
-    rows = [["floor", *(show(found["floors"][key]) for key, _ in SENSITIVITY), *("" for _ in RELATIVE)]]
-    for row in found["rows"]:
-        rows.append(
-            [
-                row["change"],
-                *(show(row[key]) for key, _ in SENSITIVITY),
-                *(percent(row[f"{key}_relative"]) for key, _ in RELATIVE),
-            ]
-        )
-    return [
-        "## Which number sees which difference",
-        "",
-        f"{found['volumes']} volumes of the standard tier a set, each set unlike the reference in one thing "
-        "(`benchmarks/sensitivity.py`). The floor is the mean over random halves of two draws. The changed sets "
-        "are the third seed, each with one change: read their relative differences against that row, which has 12 % "
-        "less filament than the reference by chance.",
-        "",
-        *table(head, rows),
-    ]
 
 
 def mt_sim_section(found: dict[str, Any]) -> list[str]:
@@ -120,32 +62,12 @@ def mt_sim_section(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def gate_section(found: dict[str, Any]) -> list[str]:
-    """The release gate of the features."""
-    rows = [
-        [name.replace("_", " "), *(show(v) for v in part["excess"][1:]), "yes" if part["passed"] else "**no**"]
-        for name, part in found["monotone"].items()
-    ]
-    worst = [[name.replace("_", " "), show(part["distance"])] for name, part in found["collapsed"].items()]
-    models = [[name, show(value)] for name, value in found["models"].items()]
-    return [
-        "## The features: release gate of MTFeat-64",
-        "",
-        f"Two draws of {found['count']['other']} volumes (`benchmarks/features_gate.py`, on {found['device']}). Each "
-        "change, done to either draw, must raise the Frechet distance to the other one above its floor at all of three "
-        f"strengths. Rank correlation of two trainings over all sets: {show(found.get('spearman_of_seeds'))}.",
-        "",
-        *table(["change", "weak", "middle", "strong", "rises"], rows),
-        f"Models and sets that no score may prefer to a model, {found['compared_size']} volumes each:",
-        "",
-        *table(["set", "Frechet distance"], [*models, *worst]),
-    ]
-
-
 def evaluation_sections(found: list[dict[str, Any]]) -> list[str]:
     """The scorecards of evaluations."""
     lines = []
-    for scores in found:
+    for stored in found:
+        real = "another seed" if stored["track"] == "simulated" else "other half"
+        scores = withheld(stored, real)
         rows = scores["rows"]
         names = list(rows)
         body = []
@@ -163,6 +85,7 @@ def evaluation_sections(found: list[dict[str, Any]]) -> list[str]:
             "intervals over volumes.",
             "",
             *table(["", *names], body),
+            *_remarks(scores),
         ]
         lines += [
             "Candidate over reference: "
@@ -192,6 +115,42 @@ def evaluation_sections(found: list[dict[str, Any]]) -> list[str]:
                 "",
             ]
     return lines
+
+
+def micro_section(found: dict[str, Any]) -> list[str]:
+    """MicroMS3IM of volumes that know nothing of the truth, or little."""
+    rows = [
+        [
+            name,
+            *(
+                f"{show(rows[key]['mean'])} ({show(rows[key]['lowest'])} to {show(rows[key]['highest'])})"
+                for key in ("blank", "noisy", "gaussian")
+            ),
+        ]
+        for name, rows in found["tiers"].items()
+    ]
+    return [
+        "## What MicroMS3IM gives to nothing",
+        "",
+        f"Mean and range over the first {found['volumes']} test volumes of each tier, microssim {found['microssim']} "
+        "(`benchmarks/micro_ms3im.py`). A constant has no structure at all.",
+        "",
+        *table(["tier", "a constant", "noisy input", "Gaussian filter"], rows),
+    ]
+
+
+def _remarks(scores: dict[str, Any]) -> list[str]:
+    """What a reader must know of one evaluation: numbers without verdict, the windows of real stacks, the time."""
+    lines = []
+    if blind := [GENERATION[key].title for key in scores["no_verdict"]]:
+        lines.append(f"No verdict on {', '.join(blind)}: {NO_VERDICT}.")
+    lines += [note.removeprefix("Reference: ") for note in scores["notes"] if note.startswith("Reference: ")]
+    if "seconds" in scores:
+        lines.append(
+            f"It took {scores['seconds'] / 60:.0f} minutes with {scores['workers']} "
+            f"worker{'s' if scores['workers'] > 1 else ''} on {scores['candidate'].get('device', 'cpu')}."
+        )
+    return [" ".join(lines), ""] if lines else []
 
 
 def folders_section(found: dict[str, Any]) -> list[str]:
@@ -270,12 +229,13 @@ def main() -> int:
         "",
     ]
     evaluations = [read(path) for path in sorted(RESULTS.glob("evaluate-*.json"))]
-    lines += evaluation_sections(evaluations)
+    lines += evaluation_sections(evaluations) + floor_section(evaluations)
     for path, section in (
         (RESULTS / "folders.json", folders_section),
         (RESULTS / "added_value.json", added_sections),
         (RESULTS / "sensitivity.json", sensitivity_section),
         (EXPECTED, mt_sim_section),
+        (RESULTS / "micro_ms3im.json", micro_section),
         (RESULTS / "features_gate.json", gate_section),
     ):
         content = read(path)

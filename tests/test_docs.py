@@ -25,7 +25,10 @@ from napari_vqldm.zoo import NAMES, available
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "training/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "training/README.md", "training/slurm/README.md")
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->\s*\Z")
@@ -104,6 +107,11 @@ def test_command_lines_parse(words: list[str]) -> None:
     elif words[:2] == ["python", "training/train.py"]:
         assert (ROOT / "training/train.py").is_file()
         check_training(words[2:])
+    elif words[0] == "sbatch":
+        script = next(i for i, word in enumerate(words) if word.endswith(".sbatch"))
+        assert (ROOT / words[script]).is_file()
+        config, run, *options = words[script + 1 :]  # as the script passes them on
+        check_training([config, "--out", run, *options])
     else:
         assert words[0] == "napari-vqldm", (
             f"{words[0]}: not a command that this test can check; mark the block as not run"

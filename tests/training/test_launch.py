@@ -120,3 +120,22 @@ def test_torchrun_starts_two_processes_of_one_run(tmp_path: Path, bank_cache: Pa
     command += ["-m", "napari_vqldm.training", str(toml), "--out", str(tmp_path / "run"), "--cache", str(bank_cache)]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert (tmp_path / "run/checkpoint.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_signal_while_the_first_of_two_processes_simulates_stops_both(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    run = tmp_path / "run"
+    toml = tiny.write_toml(tmp_path / "tiny.toml", tiny.values(devices=2, device="cpu", data__num_volumes=50_000))
+    command = [sys.executable, "-m", "napari_vqldm.training", str(toml), "--out", str(run)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        while not list(run.rglob("*.npy")):
+            assert first.poll() is None
+            time.sleep(0.2)
+        first.send_signal(signal.SIGTERM)
+        try:
+            _, said = first.communicate(timeout=120)
+        finally:
+            first.kill()
+    assert first.returncode == 0, said
+    assert (run / "stopped.json").exists()

@@ -121,7 +121,8 @@ def toy(tmp_path: Path, tiny: SimpleNamespace) -> Callable[..., Toy]:
     def make(folder: str = "run", out: io.StringIO | None = None, *, spoil: int | None = None, **options: Any) -> Toy:
         own = {name: options.pop(name) for name in ("bad", "always_bad", "scores") if name in options}
         settings = {"steps": 12, "save_every": 4, "learning_rate": 1e-2, "crop_probability": 1.0} | options
-        config: TrainConfig = tiny.config(**{f"denoiser__{name}": value for name, value in settings.items()})
+        changes = {f"denoiser__{name}": value for name, value in settings.items()}
+        config: TrainConfig = tiny.config(precision="64-true", **changes)
         paths = RunFolder(tmp_path / folder, tmp_path / "cache")
         paths.path.mkdir(exist_ok=True)
         console = Console(quiet=True) if out is None else Console(file=out, width=400)

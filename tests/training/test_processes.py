@@ -101,9 +101,18 @@ def test_in_64_bits_weights_agree_to_the_last_digits(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("family, kind", [("ldm", ""), ("vq-ldm", "gradient")])
+@pytest.mark.parametrize(
+    "family, kind, limit",
+    [("ldm", "", 1e-4), ("vq-ldm", "gradient", 0.1)],  # one vector between two codes that falls to the other side
+)
 def test_in_32_bits_losses_stay_together(
-    family: str, kind: str, tmp_path: Path, bank_cache: Path, tiny: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+    family: str,
+    kind: str,
+    limit: float,
+    tmp_path: Path,
+    bank_cache: Path,
+    tiny: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     one, two = run_twice(family, kind, "32-true", tmp_path, bank_cache, tiny)
     losses = [
@@ -119,4 +128,4 @@ def test_in_32_bits_losses_stay_together(
     difference = max(abs(losses[0][key] - losses[1][key]) for key in losses[0])
     with capsys.disabled():
         print(f"\n{family}: largest difference of {len(losses[0])} losses in 32 bits: {difference:.1e}")
-    assert difference < 1e-3
+    assert difference < limit

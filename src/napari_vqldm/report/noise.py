@@ -14,8 +14,8 @@ from napari_vqldm.report.sets import Array
 MAD_OF_NORMAL = 0.6745  # median absolute deviation of a normal variable of unit variance
 GAIN = 6.0  # root of the sum of squares of the second difference along two axes, (1, -2, 1) x (1, -2, 1)
 LIKE = (0.8, 1.25)  # ratio of medians within which two noises are called alike
-# Times the ratio of the 90th to the 10th percentile of the reference. Sets of 16 volumes of the standard tier with a camera
-# drawn for each are told in 99 of 100 draws (2 instead: 91), those of the one camera have 0.97 to 1.01.
+# Times the reference's ratio of the 90th to the 10th percentile. Sets of 16 volumes of the standard tier with a camera
+# drawn for each are told in 99 of 100 draws (by 2 instead: in 91), those of the one camera have 0.97 to 1.01.
 MOST_SPREAD = 1.5
 
 

@@ -66,6 +66,15 @@ def _through_pinhole(intensity: FloatArray, r: FloatArray, radius_um: float) -> 
     return average
 
 
+@lru_cache(maxsize=4)
+def _pinhole_matrix(farthest_um: float, radius_um: float) -> FloatArray:
+    """`_through_pinhole` as a matrix (r, r): independent of the depth, so all widths of an objective share it."""
+    r = np.arange(0.0, farthest_um, _STEP_R_UM)
+    matrix = _through_pinhole(np.eye(len(r)), r, radius_um)
+    matrix.flags.writeable = False
+    return matrix
+
+
 def _full_width(position: FloatArray, profile: FloatArray) -> float:
     """Full width at half maximum of a symmetric profile given from its centre outward."""
     below = int(np.argmax(profile < 0.5 * profile[0]))
@@ -84,9 +93,10 @@ def _aberrated_table(optics: OpticsConfig) -> FocalTable:
     confocal = optics.modality == "confocal"
     emission = optics.emission_wavelength_um
     at_peak = brightest_focus_um(optics)
-    r = np.arange(0.0, max(4.5, 9.0 * emission / optics.numerical_aperture), _STEP_R_UM)
+    farthest = max(4.5, 9.0 * emission / optics.numerical_aperture)
+    r = np.arange(0.0, farthest, _STEP_R_UM)
     half = r[r <= r[-1] / np.sqrt(2.0)]
-    pinhole = _through_pinhole(np.eye(len(r)), r, _pinhole_um(optics)) if confocal else None
+    pinhole = _pinhole_matrix(farthest, _pinhole_um(optics)) if confocal else None
     axial, wanted = np.nan, max(3.0, 8.0 * emission * optics.immersion_index / optics.numerical_aperture**2)
     reach = 0.0
     while not reach >= wanted:  # the width is known once a table is there, and says how far the next has to reach

@@ -128,8 +128,9 @@ class Renderer:
         mz, my, mx = self.margin
         kernel = psf(self.optics, voxel_size_um, width_factor, (2 * mz + 1, 2 * my + 1, 2 * mx + 1))
         grid = np.zeros(self.padded, dtype=np.float32)
-        grid[: 2 * mz + 1, : 2 * my + 1, : 2 * mx + 1] = kernel
-        grid = np.roll(grid, (-mz, -my, -mx), axis=(0, 1, 2))
+        # The centre of the kernel lies on the first voxel, what is before it at the far end.
+        wrapped = (np.arange(-m, m + 1) % n for m, n in zip(self.margin, self.padded, strict=True))
+        grid[np.ix_(*wrapped)] = kernel
         transfer: Tensor = torch.fft.rfftn(torch.from_numpy(grid))
         if not self.optics.is_aberrated:
             transfer = transfer.real.contiguous()  # the PSF is even: its spectrum has no imaginary part

@@ -165,7 +165,7 @@ class _Loop(Generic[B]):
             if self.context.highest(int(not all(math.isfinite(value) for value in numbers.values()))):
                 raise self._no_number(self.step, f"({numbers})")
             numbers["lr"] = self._rate(self.step - 1)
-            log.write(stage.name, self.step, numbers, seconds=self.seconds)
+            log.write(stage.name, self.step, numbers, seconds=self.seconds, **self.context.peak_memory())
         if self.step % config.check_every == 0 or last:
             found = stage.check(self.step, stage.task, self.averages.first)
             if last:

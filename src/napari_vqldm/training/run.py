@@ -187,21 +187,24 @@ def _prepare_data(run: Run) -> tuple[VolumeBank | None, StackSet | None]:
         crop = config.autoencoder.crop or config.model.window
         minimum = tuple(max(a, b) for a, b in zip(crop, config.model.window, strict=True))
         stacks = stack_set(folder.path / "cache", data, minimum, config.seed)  # type: ignore[arg-type]
-        if run.fabric.is_global_zero:
+
+        def prepare() -> None:
             for step in prepare_stacks(stacks, data, minimum, config.seed, run.stop.check):  # type: ignore[arg-type]
                 run.log.say(f"stack {step.index}/{step.total}: {step.message}")
-    elif config.model.simulation is not None:
-        bank = bank_for(folder, config.model.simulation, config.seed, data.num_volumes, data.held_out)
-        if run.fabric.is_global_zero:
+
+        run.first_alone(prepare)
+    elif (simulation := config.model.simulation) is not None:
+        bank = bank_for(folder, simulation, config.seed, data.num_volumes, data.held_out)
+
+        def build() -> None:
             total = data.num_volumes + data.held_out
             with run.log.bar("simulate", total) as bar:
                 workers = data.workers or (1 if run.device.type == "cpu" else _workers_beside_gpu())
-                builder = build_bank(
-                    bank, config.model.simulation, config.seed, str(run.device), run.stop.check, workers
-                )
+                builder = build_bank(bank, simulation, config.seed, str(run.device), run.stop.check, workers)
                 for built in builder:
                     bar.update(built.index)
-    run.fabric.barrier()
+
+        run.first_alone(build)
     return bank, stacks
 
 

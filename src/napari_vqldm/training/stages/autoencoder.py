@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from napari_vqldm.training.folder import read_json, write_json
 from napari_vqldm.training.gates import enforce, gate_of, judge, reconstruct_all, watch_for_collapse
 from napari_vqldm.training.loop import Run, train
 from napari_vqldm.training.losses import AutoencoderTask, make_critics
+from napari_vqldm.training.noise_ceiling import noise_ceiling_db
 from napari_vqldm.training.show import volumes_sheet
 from napari_vqldm.training.warm_start import warm_start
 
@@ -57,6 +59,12 @@ class AutoencoderTraining:
         seed = Key(run.config.seed, "discriminator").torch_seed()
         self.critics = make_critics(self.config, self.shape, seed, run.device, self._mean_over_processes)
         self._watched: list[Pair] | None = None
+
+    @cached_property
+    def noise_ceiling_db(self) -> float | None:
+        """See `napari_vqldm.training.noise_ceiling`; the loop asks for it."""
+        config = self.context.config
+        return noise_ceiling_db(self.source, config.seed, self.shape, config.data.gain_range)
 
     def batch(self, step: int) -> AutoencoderBatch:
         """Draw the crops of a step."""

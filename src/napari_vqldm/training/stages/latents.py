@@ -134,14 +134,14 @@ def run_latents(
     config = run.config.latents
     cache = LatentCache(run.folder.latents, config.chunk)
     fingerprint = autoencoder_fingerprint(autoencoder)
-    record = read_json(cache.folder / "latents.json")
-    started = read_json(cache.folder / "started.json")
-    if started is not None and started["autoencoder"] != fingerprint:
-        run.log.say("latents: encoded by other weights, encoding again")
-        record = started = None
-        if run.fabric.is_global_zero:
+
+    def encode() -> None:
+        started = read_json(cache.folder / "started.json")
+        if started is not None and started["autoencoder"] != fingerprint:
+            run.log.say("latents: encoded by other weights, encoding again")
             shutil.rmtree(cache.folder)
-    if record is None and run.fabric.is_global_zero:
+        elif (cache.folder / "latents.json").exists():
+            return
         write_json(cache.folder / "started.json", {"autoencoder": fingerprint})
         entries = {"train": _entries(source, run.config.model.window, config), "held_out": len(held_out)}
         variants = {"train": config.augmentations, "held_out": 1}
@@ -162,7 +162,8 @@ def run_latents(
             cache.folder / "latents.json",
             {"entries": entries, "variants": variants, "autoencoder": fingerprint, **statistics},
         )
-    run.fabric.barrier()
+
+    run.first_alone(encode)
     run.log.say(
         "latents: mean "
         + ", ".join(f"{v:.3g}" for v in cache.record["mean"])

@@ -7,8 +7,17 @@ import math
 from napari_vqldm.training.config import SimulatedData, StageName, TrainConfig
 from napari_vqldm.training.watchers.adversary import AdversarialInstability, DeadDiscriminator
 from napari_vqldm.training.watchers.base import Watcher
-from napari_vqldm.training.watchers.latent import CodebookCollapse, LatentScale, PosteriorCollapse, ScaleDrift
+from napari_vqldm.training.watchers.latent import (
+    COMMITMENT_WEIGHT,
+    KL_WEIGHT,
+    CodebookCollapse,
+    LatentScale,
+    PosteriorCollapse,
+    ScaleDrift,
+)
 from napari_vqldm.training.watchers.overfit import AutoencoderOverfit, DenoiserOverfit
+
+SILENT_START = 10  # one in so many steps of stage 1
 
 
 def watchers_for(stage: StageName, config: TrainConfig, *, noise_ceiling_db: float | None = None) -> list[Watcher]:
@@ -28,9 +37,15 @@ def watchers_for(stage: StageName, config: TrainConfig, *, noise_ceiling_db: flo
     if stage == "denoiser":
         return [LatentScale(), DenoiserOverfit()]
     settings, quantizer = config.autoencoder, config.model.autoencoder.quantizer
-    found: list[Watcher] = [ScaleDrift(max(1, settings.steps)), AdversarialInstability(), DeadDiscriminator()]
-    found.append(AutoencoderOverfit(noise_ceiling_db))
+    found: list[Watcher] = [
+        ScaleDrift(max(1, settings.steps), price=KL_WEIGHT if quantizer is None else COMMITMENT_WEIGHT),
+        AdversarialInstability(after=0 if quantizer is None else settings.kmeans_after),
+        DeadDiscriminator(),
+        AutoencoderOverfit(noise_ceiling_db),
+    ]
     if quantizer is None:
-        return [PosteriorCollapse(settings.kl_warmup_steps, settings.log_every), *found]
+        # An encoder starts with small weights, and its posterior as the prior.
+        after = max(settings.kl_warmup_steps, settings.steps // SILENT_START)
+        return [PosteriorCollapse(after, settings.log_every), *found]
     volumes = config.data.num_volumes if isinstance(config.data, SimulatedData) else 0
     return [CodebookCollapse(quantizer.codebook_size, math.ceil(volumes / settings.batch_size)), *found]

@@ -19,6 +19,8 @@ LEAST_STEPS = 20  # of a window whose mean shall not be noise
 AUTOENCODER_STD = (0.05, 20.0)
 DENOISER_STD = (0.7, 1.4)
 DRIFT = 2.0
+KL_WEIGHT = "autoencoder.kl_weight"
+COMMITMENT_WEIGHT = "model.autoencoder.quantizer.commitment_weight"
 
 
 class PosteriorCollapse(WindowWatcher):
@@ -27,7 +29,7 @@ class PosteriorCollapse(WindowWatcher):
     Parameters
     ----------
     after : int
-        Steps before, while the KL weight still rises.
+        Steps before, while the KL weight still rises or the encoder has not learned to speak.
     least : int
         Steps of a window.
     """
@@ -144,14 +146,18 @@ class ScaleDrift(WindowWatcher):
     ----------
     steps : int
         Steps of the stage: the last quarter is compared with the middle one.
+    least : int
+        Steps of a window.
+    price : str
+        Key of the configuration that holds the latent together.
     """
 
     name = "scale_drift"
     wanted = ("latent_std",)
 
-    def __init__(self, steps: int, least: int = LEAST_STEPS) -> None:
+    def __init__(self, steps: int, least: int = LEAST_STEPS, price: str = KL_WEIGHT) -> None:
         super().__init__(least)
-        self.steps = steps
+        self.steps, self.price = steps, price
         self.memory = {"sum": 0.0, "windows": 0}
 
     def pick(self, step: int, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -169,7 +175,7 @@ class ScaleDrift(WindowWatcher):
             return Trouble(
                 self.name,
                 f"the standard deviation of the latent is {value:.3g}, expected {low} to {high}: raise "
-                "autoencoder.kl_weight if it is large, lower it or autoencoder.learning_rate if it is small",
+                f"{self.price} if it is large, lower it or autoencoder.learning_rate if it is small",
                 value,
             )
         if 0.375 < part <= 0.625:
@@ -182,7 +188,7 @@ class ScaleDrift(WindowWatcher):
         return Trouble(
             self.name,
             f"the standard deviation of the latent went from {middle:.3g} at half of the training to {value:.3g}: "
-            "train longer, lower autoencoder.learning_rate or raise autoencoder.kl_weight",
+            f"train longer, lower autoencoder.learning_rate or raise {self.price}",
             value / middle,
         )
 

@@ -12,6 +12,7 @@ from napari_vqldm.training.watchers.base import Trouble, WindowWatcher
 RISE = 1.10  # held-out loss over its best
 CHECKS = 2  # in a row
 FALL_DB = 1.0  # held-out PSNR below its best
+OVER_DB = 0.5  # above the noise ceiling: photons differ between the crops of a window
 
 
 class DenoiserOverfit(WindowWatcher):
@@ -86,7 +87,7 @@ class AutoencoderOverfit(WindowWatcher):
                 "data.num_volumes or autoencoder.weight_decay, lower autoencoder.steps, or use a smaller network",
                 fall,
             )
-        if self.noise_ceiling_db is not None and train_db > self.noise_ceiling_db:
+        if self.noise_ceiling_db is not None and train_db > self.noise_ceiling_db + OVER_DB:
             over = train_db - self.noise_ceiling_db
             return Trouble(
                 self.name,
