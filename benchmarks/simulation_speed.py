@@ -136,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: --device {options.device}: no GPU here", file=sys.stderr)
         return 2
     key = f"{options.device}, {options.workers} workers" if options.workers > 1 else options.device
-    rows = {}
+    rows: dict[str, Any] = {}
+    found = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     for name, config in distributions().items():
         if options.device != "cpu":
             rows[name] = on_gpu(config, options.device, options.count or 2 * BATCHES[-1])
@@ -145,10 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             rows[name] = on_one_core(config, options.count or 40)
         print(f"{name}: {rows[name]}", file=sys.stderr, flush=True)
-    found = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
-    found[key] = {"machine": machine(options.device), "rows": rows}
-    with atomic_path(options.out, True) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        found[key] = {"machine": machine(options.device), "rows": rows}
+        with atomic_path(options.out, True) as temporary:  # after each: a run that is cut off leaves what it has
+            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -139,7 +139,7 @@ def test_a_run_leaves_the_settings_of_the_process_as_they_were(
     def settings() -> tuple[int, bool, str]:
         return torch.get_num_threads(), torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
 
-    launch, seen = run_module._launch, []
+    launch, seen = run_module.launch, []
 
     def launch_and_change(config: TrainConfig) -> object:
         fabric = launch(config)
@@ -148,7 +148,7 @@ def test_a_run_leaves_the_settings_of_the_process_as_they_were(
         seen.append(settings())
         return fabric
 
-    monkeypatch.setattr(run_module, "_launch", launch_and_change)
+    monkeypatch.setattr(run_module, "launch", launch_and_change)
     before = settings()
     with pytest.raises(ConfigError, match="needs stage"):
         tiny.run(tiny.config(threads=before[0] + 1), tmp_path / "run", stages=["denoiser"], cache=bank_cache)

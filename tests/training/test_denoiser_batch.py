@@ -37,7 +37,7 @@ class Cache:
 def training(tiny: SimpleNamespace, **changes: Any) -> DenoiserTraining:
     config = tiny.config(denoiser__batch_size=6, **changes)
     assert config.latent_shape == GRID
-    run = SimpleNamespace(config=config, device=torch.device("cpu"), samples_of=range)
+    run = SimpleNamespace(config=config, device=torch.device("cpu"), dtype=torch.float32, samples_of=range)
     space = SimpleNamespace(family="ldm", normalize=lambda latent: 2 * latent)
     return DenoiserTraining(run, Cache(), space)  # type: ignore[arg-type]
 
