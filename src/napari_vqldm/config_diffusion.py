@@ -45,6 +45,14 @@ class DiffusionConfig(Config):
         if self.sampler not in SAMPLERS_OF[self.objective]:
             uses = ", ".join(f"{name} uses {' or '.join(fitting)}" for name, fitting in SAMPLERS_OF.items())
             raise ValueError(f"sampler {self.sampler!r} does not fit objective {self.objective!r}: {uses}")
+        if self.objective != "flow" and self.steps > self.num_train_timesteps:
+            raise ValueError(
+                f"steps: expected at most num_train_timesteps = {self.num_train_timesteps}, got {self.steps}"
+            )
+        if not self.beta_start <= self.beta_end < 1.0:
+            raise ValueError(
+                f"expected beta_start <= beta_end < 1, shares of noise, got {self.beta_start} and {self.beta_end}"
+            )
         return self
 
     @model_validator(mode="after")

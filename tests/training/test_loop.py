@@ -21,9 +21,11 @@ import napari_vqldm.training.resume as resume_module
 from napari_vqldm.errors import ConfigError, TrainingError
 from napari_vqldm.training.accumulation import merged
 from napari_vqldm.training.config import DenoiserStage, StageName, TrainConfig
+from napari_vqldm.training.context import Run
 from napari_vqldm.training.folder import RunFolder, read_metrics
 from napari_vqldm.training.interrupt import StopRequest
-from napari_vqldm.training.loop import Run, learning_rate, train
+from napari_vqldm.training.loop import train
+from napari_vqldm.training.lr_schedule import learning_rate
 from napari_vqldm.training.progress import RunLog
 from napari_vqldm.training.resume import load_state
 
@@ -198,7 +200,8 @@ def test_one_bad_step_goes_back_and_on_with_half_the_rate(toy: Callable[..., Toy
         assert rate == pytest.approx(learning_rate(stage.config, step - 1) * (1.0 if step <= 4 else 0.5), abs=1e-8)
     (note,) = [line for line in found if line.get("watcher") == "not_a_number"]
     assert note["rewind"] == state.record["rewinds"][0] and note["step"] == 4 and "learning_rate" in note["message"]
-    assert out.getvalue().count("not_a_number") == 1
+    assert out.getvalue().count("not_a_number: the loss") == 1  # said once, then in the progress line
+    assert "half the learning rate until 207" in out.getvalue().splitlines()[-1]
 
 
 def test_without_trouble_nothing_is_different(toy: Callable[..., Toy]) -> None:

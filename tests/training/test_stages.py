@@ -19,14 +19,16 @@ from napari_vqldm.errors import ConfigError, TrainingError
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.autoencoder import Autoencoder
 from napari_vqldm.models.condition import encode_condition
+from napari_vqldm.training.averages import MovingAverage
 from napari_vqldm.training.bank import VolumeBank
 from napari_vqldm.training.config import StageConfig
 from napari_vqldm.training.data import SimulatedSource
 from napari_vqldm.training.draws import Key
 from napari_vqldm.training.folder import keep_metrics, read_metrics
 from napari_vqldm.training.gates import reconstruct_all
-from napari_vqldm.training.loop import MovingAverage, learning_rate, to_channels_last
+from napari_vqldm.training.loop import to_channels_last
 from napari_vqldm.training.losses import AutoencoderTask
+from napari_vqldm.training.lr_schedule import learning_rate
 from napari_vqldm.training.resume import load_state, optimizer_tensors, restore_optimizer
 from napari_vqldm.training.stages.latents import LatentCache
 from napari_vqldm.training.stages.latents import _encode as encode_for_cache

@@ -239,10 +239,12 @@ def load_monai_weights(network: MonaiAutoencoderKL | MonaiVQVAE | MonaiDenoiser,
             f"got {found.get(wrong[0], 'nothing')} ({len(wrong)} differ): give it the sizes that MONAI's has"
         )
     network.load_state_dict({**own, **taken})
-    if isinstance(network, MonaiVQVAE) and {_CODEBOOK + "ema_cluster_size", _CODEBOOK + "ema_w"} <= averages.keys():
-        state = network.quantizer.training_state()
-        state["ema_count"].copy_(averages[_CODEBOOK + "ema_cluster_size"])
-        state["ema_sum"].copy_(averages[_CODEBOOK + "ema_w"])
+    if isinstance(network, MonaiVQVAE):
+        state, known = network.quantizer.training_state(), averages.get
+        codebook = network.quantizer.codebook.detach()
+        # Without averages, those of a fresh codebook: each code counts once.
+        state["ema_count"].copy_(known(_CODEBOOK + "ema_cluster_size", torch.ones(len(codebook))))
+        state["ema_sum"].copy_(known(_CODEBOOK + "ema_w", codebook))
 
 
 @torch.no_grad()

@@ -120,6 +120,12 @@ class TrainConfig(Config):
             )
         if self.autoencoder.steps == 0 and self.autoencoder.init_from is None:
             raise ValueError("autoencoder.steps = 0 takes a trained autoencoder as it is: name it in init_from")
+        stage = self.autoencoder
+        if stage.steps and model.autoencoder.quantizer is not None and stage.kmeans_after >= stage.steps:
+            raise ValueError(
+                f"autoencoder.kmeans_after: expected fewer than autoencoder.steps = {stage.steps}, "
+                f"got {stage.kmeans_after}: the codebook would never start"
+            )
         low, high = self.data.gain_range
         if low > high:
             raise ValueError(f"data.gain_range: expected low <= high, got {self.data.gain_range}")

@@ -10,6 +10,7 @@ from napari_vqldm.config import Config, Fraction, Int3, Positive, PositiveInt
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["32-true", "bf16-mixed"]
 TrainingPrecision = Literal["32-true", "bf16-mixed", "64-true"]  # 64 bits: to compare ways of computing
 
@@ -27,10 +28,10 @@ class StageConfig(Config):
     cooldown_fraction: Fraction = 0.2  # "constant": last part of the steps, linear down to the final rate
     final_lr_fraction: Fraction = 0.01
     weight_decay: NonNegative = 0.0
-    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.99)
     gradient_clip: Positive = 1.0
     ema: Literal["exponential", "power"] = "exponential"  # averaged weights
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999  # exponential
+    ema_decay: BelowOne = 0.999  # exponential
     # "power": widths of the averages as shares of the training; the best one at the end is kept.
     ema_lengths: Annotated[tuple[Annotated[float, Field(gt=0.0, lt=0.28)], ...], Field(min_length=1, max_length=3)] = (
         0.05,
@@ -47,6 +48,8 @@ class StageConfig(Config):
     def _parts_are_equal(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: expected a divisor of batch_size = {self.batch_size}, got {self.accumulate}")
+        if len(set(self.ema_lengths)) < len(self.ema_lengths):
+            raise ValueError(f"ema_lengths: expected different lengths, got {self.ema_lengths}")
         return self
 
 
@@ -75,6 +78,26 @@ class AutoencoderStage(StageConfig):
     discriminator_channels: PositiveInt = 32
     discriminator_layers: PositiveInt = 3  # halvings of each axis
     discriminator_learning_rate: Positive = 5e-4  # constant
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether a discriminator is trained beside the autoencoder."""
+        return self.adversarial_weight > 0 or self.feature_matching_weight > 0
+
+    @model_validator(mode="after")
+    def _terms_come_in(self) -> Self:
+        weights = {"l1": self.l1_weight, "mse": self.mse_weight, "l1+mse": self.l1_weight + self.mse_weight}
+        if not weights[self.reconstruction]:
+            raise ValueError(
+                f"reconstruction {self.reconstruction!r} with a weight of 0: nothing would be reconstructed"
+            )
+        if self.steps and self.has_discriminator and self.adversarial_start >= self.steps:
+            raise ValueError(
+                f"adversarial_start: expected fewer than steps = {self.steps}, got {self.adversarial_start}: the "
+                "discriminator would never be asked; start it earlier, or set adversarial_weight and "
+                "feature_matching_weight to 0"
+            )
+        return self
 
 
 class LatentsStage(Config):

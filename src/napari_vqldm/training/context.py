@@ -29,6 +29,7 @@ class Run:
     log: RunLog
     stop: StopRequest
     started: float = field(default_factory=time.monotonic)
+    rate_factor: float = 1.0  # of every learning rate, after a rewind
 
     @property
     def dtype(self) -> torch.dtype:

@@ -12,8 +12,8 @@ from napari_vqldm.config import Float3, ModelConfig
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.models.build import AnyDenoiser
 from napari_vqldm.training.config import FolderData, StageName, TrainConfig
+from napari_vqldm.training.context import Run
 from napari_vqldm.training.folder import git_hash, read_metrics
-from napari_vqldm.training.loop import Run
 from napari_vqldm.training.resume import load_record
 from napari_vqldm.training.warm_start import find_checkpoint
 

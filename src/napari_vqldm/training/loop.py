@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from napari_vqldm.errors import TrainingError
 from napari_vqldm.models.checkpointing import recompute_blocks
 from napari_vqldm.training.accumulation import backward_in_parts
-from napari_vqldm.training.averages import Averages, MovingAverage, best_of
-from napari_vqldm.training.config import StageConfig
+from napari_vqldm.training.averages import Averages, best_of
 from napari_vqldm.training.context import Run
 from napari_vqldm.training.data import prefetch
 from napari_vqldm.training.interrupt import Interrupted
+from napari_vqldm.training.lr_schedule import learning_rate
 from napari_vqldm.training.progress import Bar
 from napari_vqldm.training.resume import (
     StageState,
@@ -30,23 +30,7 @@ from napari_vqldm.training.rewind import Rewind, all_finite
 from napari_vqldm.training.trainable import TrainableStage
 from napari_vqldm.training.watchers import Watch, watchers_for
 
-__all__ = ["MovingAverage", "Run", "TrainableStage", "learning_rate", "to_channels_last", "train"]
-
 B = TypeVar("B")
-
-
-def learning_rate(config: StageConfig, step: int) -> float:
-    """Return the learning rate of a step: linear warm-up, then cosine, or constant with a linear cool-down."""
-    final = config.final_lr_fraction
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    after = max(1, config.steps - config.warmup_steps)
-    progress = min(1.0, max(0, step - config.warmup_steps) / after)
-    if config.lr_schedule == "cosine":
-        shape = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
-    else:
-        cooldown = max(1e-9, config.cooldown_fraction)
-        shape = final + (1 - final) * min(1.0, (1 - progress) / cooldown)
-    return config.learning_rate * warm * shape
 
 
 def train(run: Run, stage: TrainableStage[B]) -> nn.Module:
@@ -114,8 +98,11 @@ class _Loop(Generic[B]):
                     return
                 self.step, self.seconds = step + 1, time.monotonic() - self.began
                 numbers = self._watch(terms)
+                if numbers is None:
+                    self._go_back(self.step)
+                    return
                 text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "lr")
-                bar.update(self.step, f"{text}  {self.watch.text}".rstrip() if text else "")
+                bar.update(self.step, f"{text}  {self._trouble()}".rstrip() if text else "")
                 if saves:
                     self._save()
                 run.check_stop()
@@ -127,7 +114,8 @@ class _Loop(Generic[B]):
             batches.close()  # type: ignore[attr-defined]
 
     def _one_step(self, step: int, batch: B) -> dict[str, Tensor] | None:
-        """Do one optimizer step; None, and no step, when loss or gradient is no number in any process."""
+        """Do one optimizer step; None when a loss or gradient is no number in any process."""
+        self.context.rate_factor = math.prod(rewind.rate_factor(step) for rewind in self.rewinds)
         rate = self._rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -150,12 +138,17 @@ class _Loop(Generic[B]):
         seen = dict(terms)  # the stage takes out what it needs
         with self.averages.jumps_shared():
             extra = stage.after_step(step, terms, self.averages.first)
+        added = [
+            terms[name].detach() for name in terms.keys() - seen.keys()
+        ]  # by another optimizer: the discriminator's
+        if added and self.context.highest(int(not bool(torch.stack([v.isfinite().all() for v in added]).all()))):
+            return None
         terms.update({name: torch.tensor(value) for name, value in extra.items()})
         self.watch.observe(step + 1, seen | terms)
         return terms
 
-    def _watch(self, terms: dict[str, Tensor]) -> dict[str, float]:
-        """Log, check and draw when it is time to; returns what was logged."""
+    def _watch(self, terms: dict[str, Tensor]) -> dict[str, float] | None:
+        """Log, check and draw when it is time to; returns what was logged, None when a term is no number."""
         config, stage, log = self.config, self.stage, self.context.log
         last = self.step == config.steps
         numbers: dict[str, float] = {}
@@ -163,7 +156,7 @@ class _Loop(Generic[B]):
         if self.step % config.log_every == 0 or self.step == 1 or last:
             numbers = self.context.mean({name: value for name, value in terms.items() if value.ndim == 0})
             if self.context.highest(int(not all(math.isfinite(value) for value in numbers.values()))):
-                raise self._no_number(self.step, f"({numbers})")
+                return None
             numbers["lr"] = self._rate(self.step - 1)
             log.write(stage.name, self.step, numbers, seconds=self.seconds, **self.context.peak_memory())
         if self.step % config.check_every == 0 or last:
@@ -204,7 +197,10 @@ class _Loop(Generic[B]):
         """Return to the last saved state and be careful from there on; a second time is the end."""
         path, log = self.context.folder.state(self.stage.name), self.context.log
         if self.rewinds:
-            raise self._no_number(failed, f"again, after going back from step {self.rewinds[-1].failed}")
+            end = self._no_number(failed, f"again, after going back from step {self.rewinds[-1].failed}")
+            note = {"watcher": "not_a_number", "message": f"{end}", "value": float(failed)}
+            log.note(self.stage.name, failed, note)
+            raise end
         state = load_state(path)
         if state is None:
             raise self._no_number(failed, "and no state is saved")
@@ -228,8 +224,13 @@ class _Loop(Generic[B]):
     def _rate(self, step: int) -> float:
         return learning_rate(self.config, step) * math.prod(rewind.rate_factor(step) for rewind in self.rewinds)
 
+    def _trouble(self) -> str:
+        """Text for the progress line while something is the matter."""
+        careful = [rewind.short for rewind in self.rewinds if self.step < rewind.until]
+        return "  ".join(filter(None, [*careful, self.watch.text]))
+
     def _is_finite(self) -> bool:
-        return all_finite([self.stage.task, *self.averages.modules])
+        return all_finite([self.stage.task, *self.averages.modules], self.stage.extra_state().values())
 
     def _new_watch(self) -> Watch:
         ceiling = getattr(self.stage, "noise_ceiling_db", None)

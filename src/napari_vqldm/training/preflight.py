@@ -11,6 +11,8 @@ from napari_vqldm.errors import ConfigError
 from napari_vqldm.models.build import make_autoencoder, make_denoiser
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig
 from napari_vqldm.training.folder import RunFolder
+from napari_vqldm.training.losses.discriminator import check_crop
+from napari_vqldm.training.losses.perceptual import make_perceptual
 from napari_vqldm.training.resume import load_record
 from napari_vqldm.training.stacks import stack_files
 from napari_vqldm.training.warm_start import check_start
@@ -20,6 +22,23 @@ def check_data(config: TrainConfig) -> None:
     """Refuse a folder without stacks."""
     if isinstance(config.data, FolderData):
         stack_files(config.data)
+
+
+def check_critics(config: TrainConfig) -> None:
+    """Refuse crops that are too small for the discriminator, and perceptual weights that are not there.
+
+    Raises
+    ------
+    ConfigError
+        See `napari_vqldm.training.losses.discriminator.check_crop` and
+        `napari_vqldm.training.losses.perceptual.make_perceptual`.
+    """
+    stage = config.autoencoder
+    if not stage.steps:
+        return
+    if stage.has_discriminator:
+        check_crop(stage, stage.crop or config.model.window)
+    make_perceptual(stage)
 
 
 def check_order(folder: RunFolder, config: TrainConfig, stages: Sequence[StageName]) -> None:

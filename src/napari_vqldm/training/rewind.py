@@ -48,13 +48,19 @@ class Rewind:
             "rewind": self.record(),
         }
 
+    @property
+    def short(self) -> str:
+        """Return what the progress line says while it is careful."""
+        return f"! not_a_number: back from step {self.failed}, half the learning rate until {self.until}"
+
     def rate_factor(self, step: int) -> float:
         """Return the factor of the learning rate of ``step`` (steps done before it)."""
         return CAREFUL_RATE if self.to <= step < self.until else 1.0
 
 
 @torch.no_grad()
-def all_finite(modules: Iterable[nn.Module]) -> bool:
-    """Tell whether every weight is a finite number; waits for the device."""
-    tensors: list[Tensor] = [t for module in modules for t in module.state_dict().values() if t.is_floating_point()]
-    return not tensors or bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+def all_finite(modules: Iterable[nn.Module], others: Iterable[Tensor] = ()) -> bool:
+    """Tell whether every weight, and every number of ``others``, is finite; waits for the device."""
+    weights = [tensor for module in modules for tensor in module.state_dict().values()]
+    tensors = [tensor for tensor in (*weights, *others) if tensor.is_floating_point()]
+    return not tensors or bool(torch.stack([tensor.isfinite().all().to(tensors[0].device) for tensor in tensors]).all())

@@ -19,13 +19,13 @@ from napari_vqldm.latent import LatentSpace
 from napari_vqldm.processes import usable_cores
 from napari_vqldm.training.bank import VolumeBank, bank_for, build_bank
 from napari_vqldm.training.config import STAGES, FolderData, StageName, TrainConfig, find_config, load_train_config
+from napari_vqldm.training.context import Run
 from napari_vqldm.training.data import make_sources
 from napari_vqldm.training.export import device_name, final_model, save_result
 from napari_vqldm.training.folder import RunFolder, Source, git_hash, open_run, read_json, remove_leftovers, write_json
 from napari_vqldm.training.interrupt import Interrupted, StopRequest
 from napari_vqldm.training.launch import launch
-from napari_vqldm.training.loop import Run
-from napari_vqldm.training.preflight import build_on_meta, check_data, check_order, check_starts
+from napari_vqldm.training.preflight import build_on_meta, check_critics, check_data, check_order, check_starts
 from napari_vqldm.training.progress import RunLog
 from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_set
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
@@ -88,6 +88,7 @@ def run_training(
     settings = config if isinstance(config, TrainConfig) else load_train_config(config, changes)
     chosen = _ordered(stages)
     folder = RunFolder(Path(out), Path(cache) if cache is not None else Path(out) / "cache")
+    check_critics(settings)
     if dry_run:
         check_starts(settings, folder, chosen, fresh)
         _describe(settings, folder, chosen, console or Console())

@@ -46,7 +46,7 @@ def make_critics(
     if perceptual is not None:
         perceptual.to(device)
     discriminator = None
-    if config.adversarial_weight > 0 or config.feature_matching_weight > 0:
+    if config.has_discriminator:
         check_crop(config, crop)
         discriminator = Discriminator(config, seed, device, mean_over_processes)
     return Critics(config, perceptual, discriminator, mean_over_processes)

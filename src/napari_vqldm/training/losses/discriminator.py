@@ -104,7 +104,11 @@ class Discriminator:
             self.network.to(parameter.dtype)
 
     def step(
-        self, reconstruction: Tensor, target: Tensor, autocast: Callable[[], AbstractContextManager[object]]
+        self,
+        reconstruction: Tensor,
+        target: Tensor,
+        autocast: Callable[[], AbstractContextManager[object]],
+        rate_factor: float = 1.0,
     ) -> dict[str, Tensor]:
         """Take one optimizer step.
 
@@ -114,6 +118,8 @@ class Discriminator:
             (B, 1, D, H, W) of this process, filament units, without gradient.
         autocast : callable
             Returns the context of the forward pass.
+        rate_factor : float
+            Times the learning rate.
 
         Returns
         -------
@@ -121,6 +127,8 @@ class Discriminator:
             "discriminator_loss", "logits_real" and "logits_fake" (means), "discriminator_gradient_norm" before
             clipping; scalars to log.
         """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_factor * self.config.discriminator_learning_rate
         with self._learning():
             with autocast():
                 real, fake = self.features(target)[-1], self.features(reconstruction)[-1]

@@ -17,11 +17,12 @@ from napari_vqldm.models.base import BaseAutoencoder
 from napari_vqldm.models.blocks import at_least_float32
 from napari_vqldm.models.build import make_autoencoder
 from napari_vqldm.training.config import AutoencoderStage, StageName
+from napari_vqldm.training.context import Run
 from napari_vqldm.training.data import Crop, Pair, StackSource, VolumeSource
 from napari_vqldm.training.draws import Key, keyed_normal
 from napari_vqldm.training.folder import read_json, write_json
 from napari_vqldm.training.gates import enforce, gate_of, judge, reconstruct_all, watch_for_collapse
-from napari_vqldm.training.loop import Run, train
+from napari_vqldm.training.loop import train
 from napari_vqldm.training.losses import AutoencoderTask, make_critics
 from napari_vqldm.training.noise_ceiling import noise_ceiling_db
 from napari_vqldm.training.show import volumes_sheet
@@ -130,7 +131,9 @@ class AutoencoderTraining:
         reconstruction, target = terms.pop("reconstruction", None), terms.pop("target", None)
         if self.critics.discriminator is not None and reconstruction is not None and target is not None:
             # As tensors: as numbers, each step would wait for the device.
-            terms |= self.critics.discriminator.step(reconstruction, target, self.context.fabric.autocast)
+            terms |= self.critics.discriminator.step(
+                reconstruction, target, self.context.fabric.autocast, self.context.rate_factor
+            )
         quantizer = self.network.quantizer
         if quantizer is None or code_indices is None:
             return {}

@@ -17,8 +17,9 @@ from napari_vqldm.models.blocks import at_least_float32
 from napari_vqldm.models.build import AnyDenoiser, make_denoiser
 from napari_vqldm.sampling import initial_noise, sample_latents, step_noise
 from napari_vqldm.training.config import DenoiserStage, StageName
+from napari_vqldm.training.context import Run
 from napari_vqldm.training.draws import Key, keyed_normal
-from napari_vqldm.training.loop import Run, train
+from napari_vqldm.training.loop import train
 from napari_vqldm.training.losses import DenoiserTask
 from napari_vqldm.training.show import volumes_sheet
 from napari_vqldm.training.stages.autoencoder import channels_last, round_to_stored

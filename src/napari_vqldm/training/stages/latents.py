@@ -28,11 +28,11 @@ from napari_vqldm.models.base import BaseAutoencoder
 from napari_vqldm.models.condition import encode_condition
 from napari_vqldm.training.bank import VolumeBank
 from napari_vqldm.training.config import LatentsStage
+from napari_vqldm.training.context import Run
 from napari_vqldm.training.data import Crop, StackSource, VolumeSource, prefetch
 from napari_vqldm.training.draws import Key
 from napari_vqldm.training.folder import read_json, save_array, write_json
 from napari_vqldm.training.latent_statistics import latent_statistics, scalar_statistics
-from napari_vqldm.training.loop import Run
 from napari_vqldm.training.stages.autoencoder import channels_last
 
 Part = str  # "train" or "held_out"
