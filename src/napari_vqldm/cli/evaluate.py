@@ -128,6 +128,8 @@ def evaluate(
     numbers = list(next(iter(columns.values())))
     reporter.table("", ("", *columns), [(key, *(column[key] for column in columns.values())) for key in numbers])
     reporter.line(page.lead)
+    if note := (found.scores.get("noise") or {}).get("note"):
+        reporter.line(f"note: {note[0].lower()}{note[1:]}")
     reporter.note(f"page: {targets[1]}")
     reporter.result(
         {"verb": "evaluate", "scores_file": targets[0], "page": targets[1], "attached": attach, **found.scores}
