@@ -49,17 +49,17 @@ def panel(name: str, points: Points, x: int, y: int) -> list[str]:
     first, last = steps[0], max(steps[-1], steps[0] + 1)
 
     def at(step: float, value: float) -> str:
-        across = x + 46 + (step - first) / (last - first) * (width - 56)
+        across = x + 54 + (step - first) / (last - first) * (width - 64)
         return f"{across:.1f},{y + height - 20 - (value - low) / spread * (height - 46):.1f}"
 
     line = " ".join(at(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value))
     bottom = y + height - 20
     return [
-        f'<text x="{x + 46}" y="{y + 14}" class="name">{escape(name)}</text>',
-        f'<line x1="{x + 46}" y1="{bottom}" x2="{x + width - 10}" y2="{bottom}"/>',
-        f'<text x="{x + 42}" y="{y + 30}" class="end">{high:.3g}</text>',
-        f'<text x="{x + 42}" y="{bottom}" class="end">{low:.3g}</text>',
-        f'<text x="{x + 46}" y="{bottom + 14}">{first:g}</text>',
+        f'<text x="{x + 54}" y="{y + 14}" class="name">{escape(name)}</text>',
+        f'<line x1="{x + 54}" y1="{bottom}" x2="{x + width - 10}" y2="{bottom}"/>',
+        f'<text x="{x + 50}" y="{y + 30}" class="end">{high:.3g}</text>',
+        f'<text x="{x + 50}" y="{bottom}" class="end">{low:.3g}</text>',
+        f'<text x="{x + 54}" y="{bottom + 14}">{first:g}</text>',
         f'<text x="{x + width - 10}" y="{bottom + 14}" class="end">{steps[-1]:g}</text>',
         f'<polyline points="{line}"/>',
     ]
