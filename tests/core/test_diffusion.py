@@ -75,12 +75,12 @@ def test_training_times_follow_the_distribution_that_is_asked_for(process):
 @pytest.mark.parametrize("steps", [3, 20, 1000])
 def test_logit_normal_times_of_discrete_steps_are_those_of_the_flow_rounded_down(steps):
     for objective in ("epsilon", "v"):
-        process = make_process(DiffusionConfig(objective=objective, sampler="ddim", num_train_timesteps=steps))
+        process = make_process(DiffusionConfig(objective=objective, sampler="ddim", num_train_timesteps=steps, steps=1))
         numbers = process.step_number(process.sample_times(5000, torch.Generator().manual_seed(0)))
         flow = FLOW.sample_times(5000, torch.Generator().manual_seed(0))
         assert torch.equal(numbers, (flow * steps).floor().long())
         assert numbers.min() >= 0 and numbers.max() <= steps - 1
-    edge = make_process(DiffusionConfig(objective="v", sampler="ddim", num_train_timesteps=1))
+    edge = make_process(DiffusionConfig(objective="v", sampler="ddim", num_train_timesteps=1, steps=1))
     assert torch.equal(edge.sample_times(9, torch.Generator().manual_seed(0)), torch.zeros(9))
 
 
