@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from napari_vqldm.config_base import ORGANISATIONS, Config, Fraction, Int3, Organisation, Positive, PositiveInt
+
+
+def _product(strides: tuple[Int3, ...]) -> Int3:
+    """Multiply strides (z, y, x) axis by axis."""
+    z, y, x = (math.prod(stride[axis] for stride in strides) for axis in range(3))
+    return z, y, x
 
 
 class QuantizerConfig(Config):
@@ -46,10 +53,7 @@ class AutoencoderConfig(Config):
     @property
     def downsampling_factor(self) -> Int3:
         """Volume voxels per latent voxel, (z, y, x)."""
-        z = y = x = 1
-        for sz, sy, sx in self.strides:
-            z, y, x = z * sz, y * sy, x * sx
-        return z, y, x
+        return _product(self.strides)
 
     @property
     def num_blocks(self) -> int:
@@ -193,10 +197,7 @@ class DenoiserConfig(Config):
     @property
     def multiple(self) -> Int3:
         """Latent axes (z, y, x) must be multiples of it."""
-        z = y = x = 1
-        for sz, sy, sx in self.strides:
-            z, y, x = z * sz, y * sy, x * sx
-        return z, y, x
+        return _product(self.strides)
 
     @property
     def num_blocks(self) -> int:

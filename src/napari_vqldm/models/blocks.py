@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from napari_vqldm.config import Int3
+from napari_vqldm.errors import ShapeError
 
 
 class ResidualBlock(nn.Module):
@@ -64,3 +65,17 @@ class SubPixelUp(nn.Module):
 def at_least_float32(x: Tensor) -> Tensor:
     """Return half precision as float32 and everything else as it is: sums and losses need the digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def check_latent(x_t: Tensor, channels: int, multiple: Int3) -> None:
+    """Refuse a latent that a denoiser cannot take: (B, channels, d, h, w) with axes that are multiples of ``multiple``.
+
+    Raises
+    ------
+    ShapeError
+        The message names what was expected and what came.
+    """
+    if x_t.ndim != 5 or x_t.shape[1] != channels or any(n % m for n, m in zip(x_t.shape[2:], multiple, strict=True)):
+        raise ShapeError(
+            f"expected a latent (B, {channels}, d, h, w), axes multiples of {multiple}, got {tuple(x_t.shape)}"
+        )

@@ -9,16 +9,13 @@ addition starts at zero, so that a fresh network ignores it.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from monai.networks.blocks import SpatialAttentionBlock
 from monai.networks.nets.diffusion_model_unet import DiffusionUNetResnetBlock, get_timestep_embedding
 from torch import Tensor, nn
 
 from napari_vqldm.config import DenoiserConfig, Int3
-from napari_vqldm.errors import ShapeError
-from napari_vqldm.models.blocks import strided_conv
+from napari_vqldm.models.blocks import check_latent, strided_conv
 
 TIME_SCALE = 1000.0  # the sinusoidal embedding expects times of the size of DDPM step numbers
 
@@ -118,8 +115,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         self.latent_channels = latent_channels
-        z, y, x = (math.prod(stride[axis] for stride in config.strides) for axis in range(3))
-        self.multiple: Int3 = (z, y, x)  # latent axes (d, h, w) must be multiples of this
+        self.multiple: Int3 = config.multiple  # latent axes (d, h, w) must be multiples of this
         first = config.channels[0]
         embedding = first * 4
         self.time = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -191,15 +187,7 @@ class Denoiser(nn.Module):
         Tensor
             (B, C, d, h, w).
         """
-        if (
-            x_t.ndim != 5
-            or x_t.shape[1] != self.latent_channels
-            or any(n % m for n, m in zip(x_t.shape[2:], self.multiple, strict=True))
-        ):
-            raise ShapeError(
-                f"expected a latent (B, {self.latent_channels}, d, h, w), axes multiples of {self.multiple}, "
-                f"got {tuple(x_t.shape)}"
-            )
+        check_latent(x_t, self.latent_channels, self.multiple)
         embedding = self._embed(x_t, t, second_time, condition, drop)
         h = self.conv_in(x_t)
         if self.control is not None and control is not None:

@@ -14,9 +14,9 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
 
 from napari_vqldm.config import Int3, MonaiKLConfig, MonaiUNetConfig, MonaiVQConfig
-from napari_vqldm.errors import CheckpointError, ConfigError, ShapeError
+from napari_vqldm.errors import CheckpointError, ConfigError
 from napari_vqldm.models.base import BaseAutoencoder, Encoding
-from napari_vqldm.models.blocks import at_least_float32
+from napari_vqldm.models.blocks import at_least_float32, check_latent
 from napari_vqldm.models.denoiser import TIME_SCALE, ConditionEmbedding
 from napari_vqldm.quantizers import Quantizer, make_quantizer
 
@@ -178,15 +178,7 @@ class MonaiDenoiser(DiffusionModelUNet):
         ConfigError
             For a second time or control channels, which MONAI's network does not have.
         """
-        if (
-            x_t.ndim != 5
-            or x_t.shape[1] != self.latent_channels
-            or any(n % m for n, m in zip(x_t.shape[2:], self.multiple, strict=True))
-        ):
-            raise ShapeError(
-                f"expected a latent (B, {self.latent_channels}, d, h, w), axes multiples of {self.multiple}, "
-                f"got {tuple(x_t.shape)}"
-            )
+        check_latent(x_t, self.latent_channels, self.multiple)
         if second_time is not None or control is not None:
             raise ConfigError("network 'monai-unet' takes no second time and no control channels: use network 'unet'")
         times = get_timestep_embedding(at_least_float32(t) * TIME_SCALE, self.block_out_channels[0])
