@@ -16,6 +16,20 @@ def _product(strides: tuple[Int3, ...]) -> Int3:
     return z, y, x
 
 
+def _check_groups(channels: tuple[int, ...], norm_groups: int) -> None:
+    """Refuse channels that cannot be normalized in groups."""
+    if any(width % norm_groups for width in channels):
+        raise ValueError(f"channels: expected multiples of norm_groups = {norm_groups}, got {channels}")
+
+
+def _check_heads(attended: tuple[int, ...], head_channels: int) -> None:
+    """Refuse channels that cannot be shared out to attention heads."""
+    if any(width % head_channels for width in attended):
+        raise ValueError(
+            f"channels: expected multiples of head_channels = {head_channels} where there is attention, got {attended}"
+        )
+
+
 class QuantizerConfig(Config):
     """One learned codebook (van den Oord et al. 2017)."""
 
@@ -79,8 +93,7 @@ class MonaiKLConfig(Config):
                 "expected at least two levels and one entry of attention_levels per level, "
                 f"got {self.channels} and {self.attention_levels}"
             )
-        if any(channels % self.norm_groups for channels in self.channels):
-            raise ValueError(f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}")
+        _check_groups(self.channels, self.norm_groups)
         return self
 
     @property
@@ -184,14 +197,9 @@ class DenoiserConfig(Config):
         n = len(self.channels)
         if not (len(self.blocks) == len(self.attention) == n and len(self.strides) == n - 1):
             raise ValueError("channels, blocks and attention need one entry per level and strides one less")
-        if any(channels % self.norm_groups for channels in self.channels):
-            raise ValueError(f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}")
-        attended = [c for c, attention in zip(self.channels, self.attention, strict=True) if attention]
-        if any(channels % self.head_channels for channels in attended):
-            raise ValueError(
-                f"channels: expected multiples of head_channels = {self.head_channels} where there is attention, "
-                f"got {tuple(attended)}"
-            )
+        _check_groups(self.channels, self.norm_groups)
+        attended = tuple(c for c, attention in zip(self.channels, self.attention, strict=True) if attention)
+        _check_heads(attended, self.head_channels)
         return self
 
     @property
@@ -222,14 +230,9 @@ class MonaiUNetConfig(Config):
             raise ValueError(
                 f"expected one entry of attention per entry of channels, got {self.attention} and {self.channels}"
             )
-        if any(channels % self.norm_groups for channels in self.channels):
-            raise ValueError(f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}")
-        attended = [c for c, attention in zip(self.channels, self.attention, strict=True) if attention]
-        if any(channels % self.head_channels for channels in attended):
-            raise ValueError(
-                f"channels: expected multiples of head_channels = {self.head_channels} where there is attention, "
-                f"got {tuple(attended)}"
-            )
+        _check_groups(self.channels, self.norm_groups)
+        attended = tuple(c for c, attention in zip(self.channels, self.attention, strict=True) if attention)
+        _check_heads(attended, self.head_channels)
         return self
 
     @property

@@ -7,6 +7,7 @@ is known only at the end.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -55,15 +56,15 @@ def power_of_width(width: float) -> float:
     return 0.5 * (low + high)
 
 
-class _Average(AveragedModel):
+class _Average(AveragedModel, ABC):
     """Copy of a module that holds averaged weights.
 
     The update of the parent sends its counter to the GPU and so waits for the step that it averages.
     """
 
+    @abstractmethod
     def weight(self, n: int) -> float:
         """Return the weight of the newest weights, after ``n`` averaged ones."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:

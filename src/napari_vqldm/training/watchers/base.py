@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -99,10 +100,10 @@ class Window:
         self._waiting = []
 
 
-class WindowWatcher:
-    """Base of watchers that judge means over windows of at least ``least`` steps; between them the verdict stands.
+class MeanWatcher(ABC):
+    """Base of watchers that look at means of the terms in ``wanted``; ``memory`` is what they remember.
 
-    A subclass names the terms in ``wanted`` and judges their means in `judge`; ``memory`` is what it remembers.
+    Between two reports that judge something, the verdict stands.
     """
 
     name = ""
@@ -124,15 +125,9 @@ class WindowWatcher:
         """Return the terms to average; none: the step does not count."""
         return {name: terms[name].detach().float().mean() for name in self.wanted if name in terms}
 
+    @abstractmethod
     def report(self, step: int, numbers: Mapping[str, float]) -> Trouble | None:
-        """Judge a full window."""
-        if self.window.count >= self.least:
-            self.trouble = self.judge(step, self.window.take())
-        return self.trouble
-
-    def judge(self, step: int, means: dict[str, list[float]]) -> Trouble | None:
-        """Return the trouble that the means of a window show."""
-        raise NotImplementedError
+        """Return the trouble that there is now; see `Watcher.report`."""
 
     def state(self) -> State:
         """Return window, memory and verdict."""
@@ -143,6 +138,20 @@ class WindowWatcher:
         self.window.load(state["window"])
         self.memory = dict(state["memory"])
         self.trouble = Trouble(*state["trouble"]) if state["trouble"] else None
+
+
+class WindowWatcher(MeanWatcher):
+    """Base of watchers that judge whenever a window of at least ``least`` steps is full."""
+
+    def report(self, step: int, numbers: Mapping[str, float]) -> Trouble | None:
+        """Judge a full window."""
+        if self.window.count >= self.least:
+            self.trouble = self.judge(step, self.window.take())
+        return self.trouble
+
+    @abstractmethod
+    def judge(self, step: int, means: dict[str, list[float]]) -> Trouble | None:
+        """Return the trouble that the means of a window show."""
 
 
 class Watch:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from napari_vqldm.training.watchers.base import Trouble, WindowWatcher
+from napari_vqldm.training.watchers.base import MeanWatcher, Trouble
 
 RISE = 1.10  # held-out loss over its best
 CHECKS = 2  # in a row
@@ -15,7 +15,7 @@ FALL_DB = 1.0  # held-out PSNR below its best
 OVER_DB = 0.5  # above the noise ceiling: photons differ between the crops of a window
 
 
-class DenoiserOverfit(WindowWatcher):
+class DenoiserOverfit(MeanWatcher):
     """The held-out loss rises, the training loss falls."""
 
     name = "overfit"
@@ -43,7 +43,7 @@ class DenoiserOverfit(WindowWatcher):
         return self.trouble
 
 
-class AutoencoderOverfit(WindowWatcher):
+class AutoencoderOverfit(MeanWatcher):
     """The held-out PSNR falls while the training improves, or the network describes the noise of its target.
 
     Parameters
