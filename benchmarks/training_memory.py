@@ -42,7 +42,7 @@ CASES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     (
         "seed-ldm",
-        "both",
+        "four parts and activations again",
         (
             "autoencoder.accumulate=4",
             "denoiser.accumulate=4",

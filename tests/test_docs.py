@@ -201,9 +201,16 @@ def parse(words: list[str]) -> None:
 
 
 def check_training(words: list[str]) -> None:
+    """Parse the words and, where the configuration is a preset or a file of the repository, what they make of it."""
     from napari_vqldm.training.__main__ import _parser
+    from napari_vqldm.training.config import load_train_config, parse_setting, preset_paths
 
-    _parser().parse_args(words)
+    options = _parser().parse_args(words)
+    name, path = options.config, ROOT / options.config
+    if name in preset_paths() or path.is_file():
+        changes = [parse_setting(text) for text in options.set]
+        changes = [tomllib.loads((ROOT / file).read_text()) for file in options.override] + changes
+        load_train_config(name if name in preset_paths() else path, changes)
 
 
 def test_toml_blocks_are_valid_training_configurations() -> None:

@@ -89,6 +89,7 @@ def test_the_script_passes_its_arguments_on(script: Path, tmp_path: Path) -> Non
     environment = commands(tmp_path / "bin", f'printf "%s|" "$@" > {tmp_path}/words')
     subprocess.run(["bash", str(script), "ldm", "my run", "--set", "a.b=1"], env=environment, check=True, cwd=tmp_path)
     words = (tmp_path / "words").read_text()
+    assert "--cpus-per-task=8|" in words
     assert words.endswith("python|-m|napari_vqldm.training|ldm|--out|my run|--set|a.b=1|")
 
 

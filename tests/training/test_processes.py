@@ -125,7 +125,11 @@ def test_in_32_bits_losses_stay_together(
         for folder in (one, two)
     ]
     assert losses[0].keys() == losses[1].keys()
-    difference = max(abs(losses[0][key] - losses[1][key]) for key in losses[0])
+    differences = {key: abs(losses[0][key] - losses[1][key]) for key in losses[0]}
+    difference = max(differences.values())
+    # Before the codebook starts nothing can fall to the other side of a border.
+    before = [value for (stage, step, _), value in differences.items() if stage == "autoencoder" and step <= 2]
+    assert before and max(before) < 1e-5
     with capsys.disabled():
         print(f"\n{family}: largest difference of {len(losses[0])} losses in 32 bits: {difference:.1e}")
     assert difference < limit

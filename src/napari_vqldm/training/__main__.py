@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="one value that replaces that of CONFIG, such as autoencoder.steps=400 (may be repeated)",
+        help="one value that replaces that of CONFIG, such as autoencoder.batch_size=8 (may be repeated)",
     )
     parser.add_argument("--fresh", action="store_true", help="forget these stages and the later ones, start again")
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and print it, write nothing")

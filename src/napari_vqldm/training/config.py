@@ -223,7 +223,7 @@ def parse_setting(text: str) -> dict[str, Any]:
                 return tomllib.loads(line)
         except tomllib.TOMLDecodeError:
             continue
-    raise ConfigError(f"--set {text}: expected KEY=VALUE, such as autoencoder.steps=400 or data.folder=stacks")
+    raise ConfigError(f"--set {text}: expected KEY=VALUE, such as autoencoder.batch_size=8 or data.folder=stacks")
 
 
 def parse_train_config(values: dict[str, Any], source: str = "configuration") -> TrainConfig:
