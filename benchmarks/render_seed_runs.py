@@ -152,8 +152,8 @@ def memory() -> list[str]:
         [
             "### Memory and time of a step\n",
             f"{found['device']}, one process, the presets' batches, no compilation. Times are one interval of ten",
-            "steps: checks, pictures and loading of a long run are not in them. That 32 bits were faster in stage 3 was not",
-            "looked into.\n",
+            "steps: checks, pictures and loading of a long run are not in them. That 32 bits were faster in stage 3",
+            "was not looked into.\n",
         ]
     )
     return [title, *table(head, rows)]
@@ -177,7 +177,8 @@ def two_gpus() -> list[str]:
     title = f"### torchrun on two GPUs\n\nOnce, on {found['device']}, each process with half of a batch:\n"
     alarm = (
         "The watcher spoke once, at step 180 (1.81 times the best reconstruction loss; the adversary came in from\n"
-        "step 100 over 100 steps). Today's threshold is 2: the same record, which did not serve to choose it, is\nsilent.\n"
+        "step 100 over 100 steps). Today's threshold is 2: the same record, which did not serve to choose it,\n"
+        "is silent.\n"
     )
     return [title, *table(head, rows), alarm, f"```text\n{found['command']}\n```\n"]
 
