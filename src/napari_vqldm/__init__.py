@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from napari_vqldm.compare import compare, residual
+    from napari_vqldm.crop import crop
     from napari_vqldm.files import read_volume, write_volume
     from napari_vqldm.generate import generate, generate_steps
-    from napari_vqldm.interpolate import interpolate, interpolate_steps
+    from napari_vqldm.interpolate import blend, changed_codes, interpolate, interpolate_steps
+    from napari_vqldm.preview import LinearDecoder, fit_linear_decoder
     from napari_vqldm.reconstruct import (
         Latent,
         decode,
@@ -23,17 +26,26 @@ if TYPE_CHECKING:
         reconstruct,
         reconstruct_steps,
     )
+    from napari_vqldm.record import record
+    from napari_vqldm.reproduce import reproduce, reproduce_steps
     from napari_vqldm.simulation import simulate, simulate_steps
+    from napari_vqldm.uncertainty import uncertainty, uncertainty_steps
     from napari_vqldm.volume import Volume
     from napari_vqldm.zoo import load
 
 _HOME = {
     "Latent": "reconstruct",
+    "LinearDecoder": "preview",
     "Volume": "volume",
+    "blend": "interpolate",
+    "changed_codes": "interpolate",
+    "compare": "compare",
+    "crop": "crop",
     "decode": "reconstruct",
     "decode_steps": "reconstruct",
     "encode": "reconstruct",
     "encode_steps": "reconstruct",
+    "fit_linear_decoder": "preview",
     "generate": "generate",
     "generate_steps": "generate",
     "interpolate": "interpolate",
@@ -42,19 +54,31 @@ _HOME = {
     "read_volume": "files",
     "reconstruct": "reconstruct",
     "reconstruct_steps": "reconstruct",
+    "record": "record",
+    "reproduce": "reproduce",
+    "reproduce_steps": "reproduce",
+    "residual": "compare",
     "simulate": "simulation",
     "simulate_steps": "simulation",
+    "uncertainty": "uncertainty",
+    "uncertainty_steps": "uncertainty",
     "write_volume": "files",
 }
 
 __all__ = [
     "Latent",
+    "LinearDecoder",
     "Volume",
     "__version__",
+    "blend",
+    "changed_codes",
+    "compare",
+    "crop",
     "decode",
     "decode_steps",
     "encode",
     "encode_steps",
+    "fit_linear_decoder",
     "generate",
     "generate_steps",
     "interpolate",
@@ -63,8 +87,14 @@ __all__ = [
     "read_volume",
     "reconstruct",
     "reconstruct_steps",
+    "record",
+    "reproduce",
+    "reproduce_steps",
+    "residual",
     "simulate",
     "simulate_steps",
+    "uncertainty",
+    "uncertainty_steps",
     "write_volume",
 ]
 

@@ -37,10 +37,13 @@ class Coding:
     margin : Tensor or None
         (1, d, h, w): how much nearer the chosen code is than the second best, as a part of the distance to the latter;
         a tie at 0. None for ``ldm``.
+    standard_deviation : Tensor or None
+        (1, C, d, h, w), that of the posterior, in the standardised space. None for ``vq-ldm``.
     """
 
     latent: Tensor
     margin: Tensor | None
+    standard_deviation: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def encode_volume(
     grid = tuple(n // f for n, f in zip(shape, factor, strict=True))
     latent = torch.empty(1, autoencoder.latent_channels, *grid)
     margin = None if autoencoder.quantizer is None else torch.empty(1, *grid)
+    deviation = torch.empty_like(latent) if autoencoder.quantizer is None else None
     for index, part in enumerate(tiles):
         with exact_math(device_of(space), "fp32"):
             block = volume[(..., *part.read)].to(device_of(space), torch.float32)
@@ -105,15 +109,18 @@ def encode_volume(
         latent[(..., *write)] = coded.latent[(..., *keep)].float().cpu()
         if margin is not None and coded.margin is not None:
             margin[(..., *write)] = coded.margin[(..., *keep)].float().cpu()
+        if deviation is not None and coded.standard_deviation is not None:
+            deviation[(..., *write)] = coded.standard_deviation[(..., *keep)].float().cpu()
         is_last = index == len(tiles) - 1
-        yield EncodeStep(index, len(tiles), Coding(latent, margin) if is_last else None)
+        yield EncodeStep(index, len(tiles), Coding(latent, margin, deviation) if is_last else None)
 
 
 def encode_block(space: LatentSpace, volumes: Tensor) -> Coding:
     """Encode volumes (B, 1, D, H, W) at once, on the device of ``space``, with the margins of their codes."""
     quantizer = space.autoencoder.quantizer
     coded = space.code(volumes)
-    return Coding(coded.latent, None if quantizer is None else quantizer.margin(coded.encoding.mean.float()))
+    margin = None if quantizer is None else quantizer.margin(coded.encoding.mean.float())
+    return Coding(coded.latent, margin, space.posterior_deviation(coded.encoding))
 
 
 def decode_latent(
@@ -174,6 +181,8 @@ def decode_latent(
 
 def _refuse_tiles(space: LatentSpace, shape: Int3, tile: Int3 | None, max_voxels: int) -> None:
     """Refuse to cut a volume for a network that takes statistics over all of it."""
+    if max_voxels < 1:
+        raise ConfigError(f"expected max_voxels of 1 or more, got {max_voxels}")
     whole = tile is None or all(t >= n for t, n in zip(tile, shape, strict=True))
     if space.autoencoder.is_tileable or (whole and math.prod(shape) <= max_voxels):
         return

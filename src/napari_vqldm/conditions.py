@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from napari_vqldm.condition_ranges import ORGANISATION, allowed_conditions, training_conditions
 from napari_vqldm.config import ConditionConfig, Float3, ModelConfig, SimulationConfig
-from napari_vqldm.errors import CheckpointError, ConditionError
+from napari_vqldm.errors import ConditionError
 from napari_vqldm.models.condition import encode_condition
 from napari_vqldm.simulate import Simulator
-from napari_vqldm.simulate.optics import line_width_um
 
-ORGANISATION = "organisation"
 _TOLERANCE = 1e-6  # relative: a range end typed with seven digits is still inside
 
 
@@ -35,34 +34,6 @@ class Conditions:
     values: Mapping[str, float | str]
     vector: Tensor | None
     voxel_size_um: Float3
-
-
-def allowed_conditions(config: ModelConfig) -> dict[str, tuple[float, float] | tuple[str, ...]]:
-    """Return what may be asked of a model: name to trained (low, high), and the trained organisations.
-
-    Empty when nothing was known about the training volumes.
-    """
-    known = _known(config)
-    if known is None:
-        return {}
-    condition, simulation = known
-    stretch = 1.0 + simulation.voxel_size_jitter
-    z, _, xy = simulation.voxel_size_um
-    widths = [line_width_um(simulation.optics, factor)[0] for factor in simulation.psf_width_factor]
-    ranges: dict[str, tuple[float, float] | tuple[str, ...]] = {
-        "length_density_um_per_um3": simulation.length_density_um_per_um3,
-        "persistence_length_um": simulation.persistence_length_um,
-        "psf_width_um": (widths[0], widths[1]),
-        "voxel_size_z_um": (z / stretch, z * stretch),
-        "voxel_size_xy_um": (xy / stretch, xy * stretch),
-    }
-    if unknown := [name for name in condition.names if name not in ranges]:
-        raise CheckpointError(
-            f"the model is conditioned on {unknown[0]!r}, which this version does not know: upgrade napari-vqldm"
-        )
-    allowed = {name: ranges[name] for name in condition.names}
-    allowed[ORGANISATION] = tuple(n for n in condition.organisations if simulation.organisation.get(n, 0.0) > 0)
-    return allowed
 
 
 def check_conditions(config: ModelConfig, given: Mapping[str, float | str] | None) -> dict[str, float | str]:
@@ -99,7 +70,7 @@ def draw_conditions(
         See `check_conditions`.
     """
     fixed = check_conditions(config, given)
-    known = _known(config)
+    known = training_conditions(config)
     if known is None:
         low, high = config.voxel_size_range_um
         z, y, x = (math.sqrt(a * b) for a, b in zip(low, high, strict=True))
@@ -130,14 +101,6 @@ def blend_conditions(a: Conditions, b: Conditions, t: float) -> Conditions:
 
 def _between(a: float, b: float, t: float) -> float:
     return a if a == b else float(a ** (1 - t) * b**t)
-
-
-def _known(config: ModelConfig) -> tuple[ConditionConfig, SimulationConfig] | None:
-    """Return condition and training distribution; None when the model saw volumes that nothing was known about."""
-    condition = config.denoiser.condition if config.denoiser is not None else None
-    if condition is None or config.simulation is None:
-        return None
-    return condition, config.simulation
 
 
 def _conditions(

@@ -34,6 +34,10 @@ class ConfigError(VqldmError):
     """A configuration value is unknown, out of range or contradicts another."""
 
 
+class RecipeError(ConfigError):
+    """A record cannot be turned back into a program or a command: foreign, incomplete, or its input is no file."""
+
+
 class CheckpointError(VqldmError):
     """A checkpoint is foreign, truncated, unsafe, or does not fit its own configuration."""
 
@@ -48,3 +52,7 @@ class TrainingError(VqldmError):
 
 class WorkerError(VqldmError):
     """A process that shared the work of a command died."""
+
+
+class MemoryLimitError(VqldmError):
+    """The work does not fit in memory, even in the smallest parts."""

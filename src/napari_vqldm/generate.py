@@ -21,15 +21,15 @@ from napari_vqldm.coding import Precision, decode_latent, exact_math
 from napari_vqldm.conditions import Conditions, check_conditions, draw_conditions
 from napari_vqldm.config import SAMPLERS_OF, CameraConfig, Int3
 from napari_vqldm.diffusion import SAMPLERS, SampleStep
+from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import CheckpointError, ConfigError, ShapeError
 from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.models.build import AnyDenoiser
+from napari_vqldm.record import expose, generated_noise_seed
 from napari_vqldm.sampling import StepNoise, initial_noise, sample_latents, step_noise
-from napari_vqldm.simulate import render_camera
-from napari_vqldm.simulate.draws import check_seed, integer_seed
-from napari_vqldm.volume import Volume, check_blur
+from napari_vqldm.simulate.draws import check_seed
+from napari_vqldm.volume import Volume, check_blur, seal
 
-_CAMERA_STREAM = 3  # camera noise of generated volumes; 0 to 2 are the simulator's own
 _GPU_BATCH = 8
 
 
@@ -277,14 +277,19 @@ def decode_start(
     clean = decoded.contiguous()
     voxel_size = start.conditions.voxel_size_um
     if sampling.camera is not None:
-        noise_seed = integer_seed(start.seed, start.index, _CAMERA_STREAM)
-        clean = render_camera(clean, sampling.camera, voxel_size, [noise_seed])
-    return Volume(clean[0, 0].numpy(), voxel_size, provenance, name)
+        clean = expose(clean, sampling.camera, voxel_size, generated_noise_seed(start.seed, start.index))
+    return seal(Volume(clean[0, 0].numpy(), voxel_size, provenance, name))
 
 
 def model_record(model: Model) -> dict[str, str]:
-    """Return the model's identity for provenance."""
-    return {"model": model.name, "family": model.config.family, "weights_sha256": model.weights_sha256}
+    """Return the model's identity for provenance, and whether its volumes are noise-free (``target`` clean)."""
+    config = model.config
+    return {
+        "model": model.name,
+        "family": config.family,
+        "weights_sha256": model.weights_sha256,
+        "target": config.target,
+    }
 
 
 def denoiser_of(model: Model) -> AnyDenoiser:
@@ -312,11 +317,14 @@ def _generate(
         for start, latent in zip(starts, latents, strict=True):
             provenance = make_provenance(
                 "generate",
+                environment=describe_environment(str(model.device)),
                 **model_record(model),
                 seed=seed,
                 index=start.index,
                 shape=list(sampling.shape),
+                condition=dict(given) or None,
                 conditions=dict(start.conditions.values),
+                batch={"start": indices[0], "size": len(indices)},
                 **sampling.to_dict(),
             )
             name = f"{model.name}-seed{seed}-{start.index:03d}"

@@ -15,13 +15,14 @@ from torch import Tensor
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.coding import Precision
 from napari_vqldm.conditions import blend_conditions, check_conditions
+from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import ConfigError, ShapeError
 from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.generate import Sampling, Start, decode_start, draw_start, model_record, plan_sampling, sample_starts
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.reconstruct import Latent, decode_steps, latent_tensor
 from napari_vqldm.simulate.draws import check_seed
-from napari_vqldm.volume import Volume
+from napari_vqldm.volume import Volume, seal
 
 Kind = Literal["linear", "slerp"]
 Endpoint = Latent | int
@@ -35,6 +36,23 @@ class InterpolationStep:
     total: int
     t: float
     volume: Volume | None
+
+
+@dataclass(frozen=True)
+class CodeChange:
+    """How far a snapped frame between two encoded volumes is from either end, from `changed_codes`.
+
+    Attributes
+    ----------
+    num_changed_from_a, num_changed_from_b : int
+        Latent cells whose code is not that of the end.
+    num_cells : int
+        All latent cells.
+    """
+
+    num_changed_from_a: int
+    num_changed_from_b: int
+    num_cells: int
 
 
 @overload
@@ -128,10 +146,7 @@ def interpolate_steps(
     The request is checked before the first step.
     """
     ts = [float(value) for value in np.ravel(t)]
-    if not ts or not all(0.0 <= value <= 1.0 for value in ts):
-        raise ConfigError(f"expected t from 0 to 1, got {t}")
-    if kind not in ("linear", "slerp"):
-        raise ConfigError(f"expected kind linear or slerp, got {kind!r}")
+    _check_ts(ts, t, kind)
     if isinstance(a, Latent) and isinstance(b, Latent):
         _check_pair(model, a, b)
         _check_way(latent_tensor(model, a), latent_tensor(model, b), ts, kind)
@@ -143,7 +158,72 @@ def interpolate_steps(
     given = check_conditions(model.config, condition)
     first, last = (draw_start(model, seed, 0, given) for seed in (a, b))
     _check_way(first.noise, last.noise, ts, kind)
-    return _between_seeds(model, first, last, ts, kind, snap, sampling)
+    return _between_seeds(model, first, last, ts, kind, snap, sampling, given)
+
+
+def blend(model: Model, a: Latent, b: Latent, t: float = 0.5, kind: Kind = "linear", snap: bool = True) -> Latent:
+    """Return the latent between two encoded volumes that `interpolate` decodes.
+
+    Parameters
+    ----------
+    model, a, b, t, kind, snap
+        As in `interpolate`, for encoded ends and one ``t``.
+
+    Returns
+    -------
+    Latent
+        The end itself at ``t`` 0 and 1. Codes for a snapped ``vq-ldm``, else numbers. ``decode`` of it has the voxels
+        of ``interpolate(model, a, b, t, kind, snap)``.
+
+    Raises
+    ------
+    ShapeError
+        If the grids differ.
+    CheckpointError
+        If a latent belongs to another model.
+    ConfigError
+        If ``t`` or ``kind`` does not fit, the voxel sizes differ, or the ends are opposite and ``kind`` is ``"slerp"``.
+    """
+    _check_ts([t], t, kind)
+    _check_pair(model, a, b)
+    mixed = _blend(model, a, b, t, kind, snap)
+    if t in (0.0, 1.0):
+        return mixed
+    provenance = make_provenance(
+        "blend",
+        environment=describe_environment(str(model.device)),
+        **model_record(model),
+        t=t,
+        kind=kind,
+        snap=snap,
+        ends=[dict(a.provenance), dict(b.provenance)],
+    )
+    return dataclasses.replace(mixed, provenance=provenance, name=f"{a.name}-to-{b.name}-t{t:.3f}")
+
+
+def changed_codes(model: Model, a: Latent, b: Latent, t: float = 0.5, kind: Kind = "linear") -> CodeChange | None:
+    """Count the codes that a snapped frame does not share with either end.
+
+    Parameters
+    ----------
+    model, a, b, t, kind
+        As in `interpolate`, for encoded ends and one ``t``.
+
+    Returns
+    -------
+    CodeChange or None
+        None for ``ldm``, which has no codes.
+
+    Raises
+    ------
+    VqldmError
+        As in `blend`.
+    """
+    mixed = blend(model, a, b, t, kind, snap=True)
+    if mixed.codes is None or a.codes is None or b.codes is None:
+        return None
+    from_a, from_b = (int(np.count_nonzero(mixed.codes != end.codes)) for end in (a, b))
+    return CodeChange(from_a, from_b, mixed.codes.size)
 
 
 def linear(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -184,6 +264,14 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 _PATHS = {"linear": linear, "slerp": slerp}
 
 
+def _check_ts(ts: Sequence[float], given: object, kind: Kind) -> None:
+    """Refuse places that are not on the path, and paths that are not known."""
+    if not ts or not all(0.0 <= value <= 1.0 for value in ts):
+        raise ConfigError(f"expected t from 0 to 1, got {given}")
+    if kind not in _PATHS:
+        raise ConfigError(f"expected kind linear or slerp, got {kind!r}")
+
+
 def _check_pair(model: Model, a: Latent, b: Latent) -> None:
     """Refuse ends that do not live on one grid of one model."""
     for end in (a, b):
@@ -217,13 +305,15 @@ def _between_latents(
             if volume is not None:
                 provenance = make_provenance(
                     "interpolate",
+                    environment=describe_environment(str(model.device)),
                     **model_record(model),
                     t=t,
                     kind=kind,
                     snap=snap,
                     ends=[dict(a.provenance), dict(b.provenance)],
                 )
-                volume = volume.with_data(volume.data, provenance=provenance, name=f"{a.name}-to-{b.name}-t{t:.3f}")
+                name = f"{a.name}-to-{b.name}-t{t:.3f}"
+                volume = seal(volume.with_data(volume.data, provenance=provenance, name=name))
             yield InterpolationStep(done, done + (len(ts) - frame) * step.total - step.index, t, volume)
             done += 1
 
@@ -246,7 +336,14 @@ def _blend(model: Model, a: Latent, b: Latent, t: float, kind: Kind, snap: bool)
 
 
 def _between_seeds(
-    model: Model, a: Start, b: Start, ts: Sequence[float], kind: Kind, snap: bool, sampling: Sampling
+    model: Model,
+    a: Start,
+    b: Start,
+    ts: Sequence[float],
+    kind: Kind,
+    snap: bool,
+    sampling: Sampling,
+    given: Mapping[str, float | str],
 ) -> Iterator[InterpolationStep]:
     """Sample one volume per t from blended noise and conditions."""
     total = len(ts) * (sampling.steps + 1)
@@ -261,11 +358,13 @@ def _between_seeds(
             done += 1
         provenance = make_provenance(
             "interpolate",
+            environment=describe_environment(str(model.device)),
             **model_record(model),
             t=t,
             kind=kind,
             snap=snap,
             seeds=[a.seed, b.seed],
+            condition=dict(given) or None,
             conditions=dict(start.conditions.values),
             **sampling.to_dict(),
         )

@@ -127,6 +127,12 @@ class LatentSpace(nn.Module):
             raw = quantizer.embed(quantizer.nearest(raw))
         return self.normalize(raw)
 
+    def posterior_deviation(self, encoding: Encoding) -> Tensor | None:
+        """Standard deviation (B, C, d, h, w) of the KL posterior in the standardised space; None for codes."""
+        if encoding.log_variance is None:
+            return None
+        return torch.exp(0.5 * at_least_float32(encoding.log_variance)) / _channels(self.scale)
+
     def decode(self, latent: Tensor, *, requantize: bool = False) -> Tensor:
         """Volumes (B, 1, D, H, W) in filament units of a standardised latent.
 

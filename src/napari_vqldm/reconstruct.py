@@ -18,15 +18,16 @@ from pydantic import ValidationError, model_validator
 from torch import Tensor
 
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import decode_latent, encode_volume
+from napari_vqldm.coding import MAX_VOXELS, decode_latent, encode_volume
 from napari_vqldm.config import Config, Float3, Int3
+from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import CheckpointError, FileError, ShapeError, VqldmError
 from napari_vqldm.files.latents import LatentFile, load_latent, save_latent
-from napari_vqldm.files.provenance import make_provenance
+from napari_vqldm.files.provenance import describe_input, make_provenance
 from napari_vqldm.intensity import IntensityScale, estimate_intensity
 from napari_vqldm.resample import resample, resample_to, target_voxel_size
 from napari_vqldm.tiles import Padding, pad_to_multiple
-from napari_vqldm.volume import Volume, check_voxel_size
+from napari_vqldm.volume import Volume, check_voxel_size, seal
 
 # A code that is nearer than the second best by less than this part is reported as a near tie: other rounding, as of the
 # same stack in other units, may choose the second best. No bound: how far rounding moves an encoder output depends on
@@ -182,7 +183,8 @@ class Latent:
 class ReconstructionStep:
     """Progress of `encode_steps`, `decode_steps` and `reconstruct_steps`: one tile.
 
-    ``latent`` is set by the last step of stage ``encode``, ``volume`` by the last step of stage ``decode``.
+    ``latent`` is set by the last step of stage ``encode``, with ``posterior_deviation`` for ``ldm`` ((C, d, h, w),
+    standardised, what the encoder leaves open), ``volume`` by the last step of stage ``decode``.
     """
 
     index: int
@@ -190,9 +192,12 @@ class ReconstructionStep:
     stage: Literal["encode", "decode"]
     latent: Latent | None = None
     volume: Volume | None = None
+    posterior_deviation: npt.NDArray[np.float32] | None = None
 
 
-def encode(model: Model, volume: Volume, *, intensity: IntensityScale | None = None) -> Latent:
+def encode(
+    model: Model, volume: Volume, *, intensity: IntensityScale | None = None, max_voxels: int = MAX_VOXELS
+) -> Latent:
     """Encode a stack.
 
     Parameters
@@ -203,6 +208,9 @@ def encode(model: Model, volume: Volume, *, intensity: IntensityScale | None = N
         Any size from 2 voxels per axis, any units, any voxel size.
     intensity : IntensityScale, optional
         Background and brightness of one filament. None: estimated from the stack.
+    max_voxels : int
+        Voxels of the coded grid that go through the network at once, halo included: fewer take less memory and more
+        time. Tiles agree with the whole up to rounding.
 
     Returns
     -------
@@ -213,50 +221,61 @@ def encode(model: Model, volume: Volume, *, intensity: IntensityScale | None = N
     ------
     VolumeError
         If the stack is constant.
+    ShapeError
+        If it has to be cut for a model that takes statistics over the whole volume.
     """
-    return next(s.latent for s in encode_steps(model, volume, intensity=intensity) if s.latent is not None)
+    steps = encode_steps(model, volume, intensity=intensity, max_voxels=max_voxels)
+    return next(s.latent for s in steps if s.latent is not None)
 
 
-def decode(model: Model, latent: Latent) -> Volume:
-    """Decode a latent to a stack on the grid and in the units of the one that was encoded.
+def decode(model: Model, latent: Latent, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Decode a latent to a stack on the grid and in the units of the one that was encoded; ``max_voxels`` as there.
 
     Raises
     ------
     CheckpointError
         If the latent belongs to other weights.
     ShapeError
-        If the latent contradicts itself.
+        If the latent contradicts itself, or has to be cut for a model that takes statistics over the whole volume.
     """
-    return next(s.volume for s in decode_steps(model, latent) if s.volume is not None)
+    return next(s.volume for s in decode_steps(model, latent, max_voxels=max_voxels) if s.volume is not None)
 
 
-def reconstruct(model: Model, volume: Volume, *, intensity: IntensityScale | None = None) -> Volume:
+def reconstruct(
+    model: Model, volume: Volume, *, intensity: IntensityScale | None = None, max_voxels: int = MAX_VOXELS
+) -> Volume:
     """Return ``decode(model, encode(model, volume))``, bit for bit; parameters and errors are theirs."""
-    return decode(model, encode(model, volume, intensity=intensity))
+    latent = encode(model, volume, intensity=intensity, max_voxels=max_voxels)
+    return decode(model, latent, max_voxels=max_voxels)
 
 
 def encode_steps(
-    model: Model, volume: Volume, *, intensity: IntensityScale | None = None
+    model: Model, volume: Volume, *, intensity: IntensityScale | None = None, max_voxels: int = MAX_VOXELS
 ) -> Iterator[ReconstructionStep]:
     """Stepwise twin of `encode`: one step per tile; close it to cancel."""
+    is_estimated = intensity is None
     intensity = intensity or estimate_intensity(volume.data)
     target = target_voxel_size(volume.voxel_size_um, *model.config.voxel_size_range_um)
     coded = resample(intensity.apply(volume.data), volume.voxel_size_um, target)
     padded, padding = pad_to_multiple(coded, model.space.autoencoder.downsampling_factor)
-    for step in encode_volume(model.space, torch.from_numpy(padded)[None, None]):
-        latent = None
+    for step in encode_volume(model.space, torch.from_numpy(padded)[None, None], max_voxels=max_voxels):
+        latent = deviation = None
         if step.result is not None:
             result = step.result
+            deviation = None if result.standard_deviation is None else result.standard_deviation[0].numpy()
             num_ties = 0 if result.margin is None else int((result.margin < TIE_MARGIN).sum())
             provenance = make_provenance(
                 "encode",
+                environment=describe_environment(str(model.device)),
                 model=model.name,
                 family=model.config.family,
                 weights_sha256=model.weights_sha256,
                 intensity={"background": intensity.background, "scale": intensity.scale},
+                is_intensity_estimated=is_estimated,
+                max_voxels=max_voxels,
                 num_ties=num_ties,
                 num_cells=result.latent[0, 0].numel(),
-                source=dict(volume.provenance),
+                **describe_input(volume),
                 name=volume.name,
             )
             coded_voxel_size = _per_axis(volume.extent_um, coded.shape)
@@ -275,40 +294,42 @@ def encode_steps(
                 volume.name,
                 provenance,
             )
-        yield ReconstructionStep(step.index, step.total, "encode", latent=latent)
+        yield ReconstructionStep(step.index, step.total, "encode", latent=latent, posterior_deviation=deviation)
 
 
-def decode_steps(model: Model, latent: Latent) -> Iterator[ReconstructionStep]:
+def decode_steps(model: Model, latent: Latent, *, max_voxels: int = MAX_VOXELS) -> Iterator[ReconstructionStep]:
     """Stepwise twin of `decode`: one step per tile; close it to cancel."""
-    for step in decode_latent(model.space, latent_tensor(model, latent)):
+    for step in decode_latent(model.space, latent_tensor(model, latent), max_voxels=max_voxels):
         volume = None
         if step.result is not None:
             data = latent.padding.crop(step.result[0, 0]).contiguous().numpy()
             data = latent.intensity.invert(resample_to(data, latent.shape))
             provenance = make_provenance(
                 "decode",
+                environment=describe_environment(str(model.device)),
                 model=model.name,
                 family=model.config.family,
                 weights_sha256=model.weights_sha256,
+                max_voxels=max_voxels,
                 latent=dict(latent.provenance),
             )
-            volume = Volume(data, latent.voxel_size_um, provenance, latent.name)
+            volume = seal(Volume(data, latent.voxel_size_um, provenance, latent.name))
         yield ReconstructionStep(step.index, step.total, "decode", volume=volume)
 
 
 def reconstruct_steps(
-    model: Model, volume: Volume, *, intensity: IntensityScale | None = None
+    model: Model, volume: Volume, *, intensity: IntensityScale | None = None, max_voxels: int = MAX_VOXELS
 ) -> Iterator[ReconstructionStep]:
     """Stepwise twin of `reconstruct`: the tiles of `encode`, then those of `decode`.
 
     The number of tiles to decode is known when encoding is done; until then ``total`` counts as many again.
     """
     done, latent = 0, None
-    for step in encode_steps(model, volume, intensity=intensity):
+    for step in encode_steps(model, volume, intensity=intensity, max_voxels=max_voxels):
         done, latent = step.index + 1, step.latent
         yield ReconstructionStep(step.index, 2 * step.total, "encode", latent=latent)
     if latent is not None:
-        for step in decode_steps(model, latent):
+        for step in decode_steps(model, latent, max_voxels=max_voxels):
             yield ReconstructionStep(done + step.index, done + step.total, "decode", volume=step.volume)
 
 

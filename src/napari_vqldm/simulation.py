@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from napari_vqldm.config import CameraConfig, SimulationConfig, read_toml, validate
+from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.simulate import SampleParameters, Simulator, label_filaments, render_camera, tier
 from napari_vqldm.simulate.draws import CAMERA, check_seed, integer_seed
 from napari_vqldm.simulate.optics import line_width_um
 from napari_vqldm.simulate.presets import PRESETS, preset
-from napari_vqldm.volume import Volume, check_blur
+from napari_vqldm.volume import Volume, check_blur, seal
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,18 +159,35 @@ def _simulate(
                 shown = simulator.expected(batch.clean, [scene])
                 recorded = render_camera(shown, camera, parameters.voxel_size_um, [noise_seed])
         name = f"simulated-seed{seed}-{index:03d}"
-        provenance = make_provenance(
-            "simulate",
-            seed=seed,
-            index=index,
-            config=simulator.config,
-            camera=camera,
-            parameters=parameters.to_dict(),
-        )
-        clean = Volume(batch.clean[0, 0].cpu().numpy(), parameters.voxel_size_um, provenance, f"{name}-clean")
-        recording = None
-        if recorded is not None:
-            recording = Volume(recorded[0, 0].cpu().numpy(), parameters.voxel_size_um, provenance, f"{name}-noisy")
+        made = {
+            part: _seal(tensor, part, name, simulator, camera, parameters, seed=seed, index=index)
+            for part, tensor in (("clean", batch.clean), ("noisy", recorded))
+            if tensor is not None
+        }
         widths = line_width_um(simulator.config.optics, parameters.psf_width_factor)
-        result = SimulatedVolume(clean, recording, batch.centre_lines[0], parameters, batch.instances[0], widths)
+        result = SimulatedVolume(
+            made["clean"], made.get("noisy"), batch.centre_lines[0], parameters, batch.instances[0], widths
+        )
         yield SimulationStep(done, len(indices), result)
+
+
+def _seal(
+    tensor: Tensor,
+    part: str,
+    name: str,
+    simulator: Simulator,
+    camera: CameraConfig | None,
+    parameters: SampleParameters,
+    **identity: int,
+) -> Volume:
+    """Return one image (1, 1, D, H, W) of a volume with its record."""
+    provenance = make_provenance(
+        "simulate",
+        environment=describe_environment(str(simulator.device)),
+        **identity,
+        part=part,
+        config=simulator.config,
+        camera=camera,
+        parameters=parameters.to_dict(),
+    )
+    return seal(Volume(tensor[0, 0].cpu().numpy(), parameters.voxel_size_um, provenance, f"{name}-{part}"))

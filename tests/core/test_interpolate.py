@@ -17,8 +17,8 @@ from napari_vqldm.config import DiffusionConfig
 from napari_vqldm.errors import CheckpointError, ConditionError, ConfigError, ShapeError
 from napari_vqldm.generate import generate
 from napari_vqldm.intensity import IntensityScale
-from napari_vqldm.interpolate import interpolate, interpolate_steps, linear, slerp
-from napari_vqldm.reconstruct import encode, latent_tensor, reconstruct
+from napari_vqldm.interpolate import CodeChange, blend, changed_codes, interpolate, interpolate_steps, linear, slerp
+from napari_vqldm.reconstruct import decode, encode, latent_tensor, reconstruct
 from napari_vqldm.volume import Volume
 
 
@@ -200,3 +200,33 @@ def test_steps_count_up_to_their_total_and_can_be_cancelled(model: Model, stack:
     next(running)
     running.close()  # type: ignore[attr-defined]
     assert next(running, None) is None
+
+
+@pytest.mark.parametrize("kind", ["linear", "slerp"])
+@pytest.mark.parametrize("snap", [True, False])
+def test_a_blended_latent_decodes_to_the_frame(
+    model: Model, stack: Volume, other: Volume, kind: Any, snap: bool
+) -> None:
+    a, b = encode(model, stack), encode(model, other)
+    mixed = blend(model, a, b, 0.3, kind, snap)
+    assert np.array_equal(decode(model, mixed).data, interpolate(model, a, b, 0.3, kind, snap).data)
+    assert mixed.provenance["verb"] == "blend" and mixed.provenance["request"]["t"] == 0.3
+    assert (mixed.codes is None) == (model.config.family == "ldm" or not snap)
+    assert blend(model, a, b, 0.0, kind, snap) is a and blend(model, a, b, 1.0, kind, snap) is b
+    with pytest.raises(ConfigError, match="t from 0 to 1"):
+        blend(model, a, b, 1.5)
+    with pytest.raises(ConfigError, match="linear or slerp"):
+        blend(model, a, b, 0.5, "cubic")  # type: ignore[arg-type]
+
+
+def test_changed_codes_count_from_either_end(ldm: Model, vq_ldm: Model, stack: Volume, other: Volume) -> None:
+    a, b = encode(vq_ldm, stack), encode(vq_ldm, other)
+    assert a.codes is not None and b.codes is not None
+    apart = int((a.codes != b.codes).sum())
+    assert changed_codes(vq_ldm, a, b, 0.0) == CodeChange(0, apart, a.codes.size)
+    assert changed_codes(vq_ldm, a, b, 1.0) == CodeChange(apart, 0, a.codes.size)
+    near, far = changed_codes(vq_ldm, a, b, 0.5), changed_codes(vq_ldm, a, b, 0.8)
+    assert near is not None and far is not None
+    assert 0 < near.num_changed_from_a < far.num_changed_from_a <= a.codes.size
+    assert near.num_changed_from_b > far.num_changed_from_b > 0
+    assert changed_codes(ldm, encode(ldm, stack), encode(ldm, other)) is None

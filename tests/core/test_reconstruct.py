@@ -71,8 +71,8 @@ def encode_with_margin(model: Model, volume: Volume) -> tuple[Latent, npt.NDArra
     """Encode, and catch the margins that the result only counts."""
     results: list[Coding] = []
 
-    def spy(*arguments: Any) -> Iterator[EncodeStep]:
-        for step in encode_volume(*arguments):
+    def spy(*arguments: Any, **options: Any) -> Iterator[EncodeStep]:
+        for step in encode_volume(*arguments, **options):
             results.extend([step.result] if step.result is not None else [])
             yield step
 

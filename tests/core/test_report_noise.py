@@ -11,10 +11,11 @@ import pytest
 
 from napari_vqldm.errors import ShapeError
 from napari_vqldm.files import write_volume
+from napari_vqldm.metrics.noise import noise_sd
 from napari_vqldm.report import evaluate as module
 from napari_vqldm.report.evaluate import Effort, evaluate_steps
 from napari_vqldm.report.evaluation_tables import scorecard_section
-from napari_vqldm.report.noise import Noise, compared_noise, noise_note, noise_of, noise_sd
+from napari_vqldm.report.noise import Noise, compared_noise, noise_note, noise_of
 from napari_vqldm.report.sets import VolumeSet
 from napari_vqldm.simulate.mt_sim import mt_sim_split, mt_sim_volumes
 from napari_vqldm.simulation import simulate

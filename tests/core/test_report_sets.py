@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.conditions import allowed_conditions
+from napari_vqldm.condition_ranges import allowed_conditions
 from napari_vqldm.errors import ConfigError, FileError, VolumeError
 from napari_vqldm.files import write_volume
 from napari_vqldm.intensity import estimate_intensity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -9,6 +10,8 @@ import typer
 from napari_vqldm import __version__
 from napari_vqldm.cli import (
     codebook,
+    compare,
+    crop,
     demo,
     evaluate,
     generate,
@@ -16,8 +19,11 @@ from napari_vqldm.cli import (
     interpolate,
     latents,
     reconstruct,
+    record,
+    reproduce,
     simulate,
     train,
+    uncertainty,
 )
 
 
@@ -28,15 +34,25 @@ def _show_version(wanted: bool) -> None:
 
 
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Threads of PyTorch; by default its own choice. Before the verb."),
+    ] = None,
 ) -> None:
     """Generate, reconstruct and control 3D microtubule volumes with latent diffusion.
 
     Models: ldm (continuous latents), vq-ldm (codebook), or any checkpoint file. Generated volumes are not evidence of
     biology. Exit codes: 0 done, 1 a bug, 2 a mistake that one line explains, 130 interrupted.
     """
+    if threads is not None:
+        import torch
+
+        context.call_on_close(partial(torch.set_num_threads, torch.get_num_threads()))
+        torch.set_num_threads(threads)
 
 
 app = typer.Typer(
@@ -50,6 +66,11 @@ app.command("info", rich_help_panel=START)(info.info)
 app.command("simulate", rich_help_panel=VERBS)(simulate.simulate)
 app.command("generate", rich_help_panel=VERBS)(generate.generate)
 app.command("reconstruct", rich_help_panel=VERBS)(reconstruct.reconstruct)
+app.command("compare", rich_help_panel=VERBS)(compare.compare)
+app.command("uncertainty", rich_help_panel=VERBS)(uncertainty.uncertainty)
+app.command("record", rich_help_panel=VERBS)(record.record)
+app.command("crop", rich_help_panel=VERBS)(crop.crop)
+app.command("reproduce", rich_help_panel=VERBS)(reproduce.reproduce)
 app.command("encode", rich_help_panel=VERBS)(latents.encode)
 app.command("decode", rich_help_panel=VERBS)(latents.decode)
 app.command("interpolate", rich_help_panel=VERBS)(interpolate.interpolate)

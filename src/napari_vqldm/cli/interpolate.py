@@ -10,6 +10,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
+from napari_vqldm.cli.inputs import read_input
 from napari_vqldm.cli.targets import make_folder, stem_of, volume_targets
 from napari_vqldm.errors import ConfigError
 
@@ -33,6 +34,12 @@ def interpolate(
         int,
         typer.Option("--frames", min=2, max=opt.MAX_COUNT, help="Frames, both ends included.", rich_help_panel=PATH),
     ] = 5,
+    t: Annotated[
+        float | None,
+        typer.Option(
+            "--t", min=0.0, max=1.0, help="One frame alone, 0 is --a, 1 is --b; no --frames.", rich_help_panel=PATH
+        ),
+    ] = None,
     kind: Annotated[
         Literal["linear", "slerp"],
         typer.Option("--kind", help="slerp turns the direction and interpolates the norm.", rich_help_panel=PATH),
@@ -44,9 +51,11 @@ def interpolate(
     sampler: opt.Sampler = None,
     condition: opt.Condition = None,
     guidance: opt.Guidance = None,
+    precision: opt.Precision = "fp32",
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
+    crop: opt.Crop = None,
     device: opt.Device = "auto",
     force: opt.Force = False,
     as_json: opt.AsJson = False,
@@ -58,15 +67,16 @@ def interpolate(
     if (ends[0] is None) != (ends[1] is None):
         raise ConfigError(f"--a {a} --b {b}: one is a seed and one a file: give two files, or two seeds")
     from_seeds = ends[0] is not None
-    if from_seeds and (channel is not None or time is not None or voxel_size is not None):
-        raise ConfigError("--channel, --time and --voxel-size are for files: seeds are not read from anywhere")
-    if not from_seeds and (steps is not None or sampler is not None or wanted or guidance is not None):
+    if from_seeds and not all(choice is None for choice in (channel, time, voxel_size, crop)):
+        raise ConfigError("--channel, --time, --voxel-size and --crop are for files: seeds are not read from anywhere")
+    is_sampled = steps is not None or sampler is not None or wanted or guidance is not None or precision != "fp32"
+    if not from_seeds and is_sampled:
         raise ConfigError(
-            "--steps, --sampler, --condition and --guidance are for seeds: encoded volumes are not sampled"
+            "--steps, --sampler, --condition, --guidance and --precision are for seeds: encoded volumes are not sampled"
         )
-    ts = [float(t) for t in np.linspace(0.0, 1.0, frames)]
+    ts = [float(place) for place in np.linspace(0.0, 1.0, frames)] if t is None else [t]
     names = (f"seed{a}", f"seed{b}") if from_seeds else (stem_of(Path(a)), stem_of(Path(b)))
-    stems = [f"{names[0]}-to-{names[1]}-{index:03d}" for index in range(frames)]
+    stems = [f"{names[0]}-to-{names[1]}-{index:03d}" for index in range(len(ts))]
     targets = volume_targets(out, stems, force=force)
 
     from napari_vqldm.cli.models import load_model
@@ -75,6 +85,7 @@ def interpolate(
 
     loaded = load_model(model, device, reporter)
     reading: dict[str, Any] = {"channel": channel, "time": time, "voxel_size_um": voxel_size}
+    reading["box"] = opt.parse_box(crop)
     start, end = (
         seed if seed is not None else _latent(Path(word), loaded, reading, reporter)
         for seed, word in zip(ends, (a, b), strict=True)
@@ -82,6 +93,7 @@ def interpolate(
     sampling: dict[str, Any] = {}
     if from_seeds:
         sampling = {"steps": steps, "sampler": sampler, "condition": wanted or None, "guidance_scale": guidance}
+        sampling["precision"] = precision
     request = interpolate_steps(loaded, start, end, ts, kind, not no_snap, **sampling)
     rows: list[tuple[Path, float]] = []
     for step in reporter.track(request, "interpolating"):
@@ -98,7 +110,7 @@ def interpolate(
             "b": b,
             "kind": kind,
             "snap": not no_snap,
-            "frames": [{"file": path, "t": t} for path, t in rows],
+            "frames": [{"file": path, "t": place} for path, place in rows],
         }
     )
 
@@ -116,10 +128,9 @@ def _seed(word: str) -> int | None:
 
 def _latent(path: Path, model: Model, reading: dict[str, Any], reporter: Reporter) -> Latent:
     """Load a latent file, or read and encode a volume."""
-    from napari_vqldm.files import read_volume
     from napari_vqldm.reconstruct import Latent, encode_steps
 
     if path.suffix.lower() == ".safetensors":
         return Latent.load(path)
-    steps = encode_steps(model, read_volume(path, **reading))
+    steps = encode_steps(model, read_input(path, **reading))
     return next(s.latent for s in reporter.track(steps, f"encoding {path.name}") if s.latent is not None)

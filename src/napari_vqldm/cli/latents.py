@@ -9,6 +9,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter
+from napari_vqldm.cli.inputs import read_input
 from napari_vqldm.cli.targets import file_target, make_folder, stem_of, volume_targets
 
 HERE = Path()
@@ -21,6 +22,9 @@ def encode(
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
+    crop: opt.Crop = None,
+    intensity: opt.Intensity = None,
+    max_voxels: opt.MaxVoxels = None,
     device: opt.Device = "auto",
     force: opt.Force = False,
     as_json: opt.AsJson = False,
@@ -28,15 +32,15 @@ def encode(
     """Encode a volume: one small file that `decode` turns back into exactly what `reconstruct` gives."""
     reporter = Reporter(as_json)
     from napari_vqldm.cli.models import load_model, model_stem
-    from napari_vqldm.files import read_volume
 
-    volume = read_volume(file, channel=channel, time=time, voxel_size_um=voxel_size)
+    box, coding = opt.parse_box(crop), opt.coding_of(intensity, max_voxels)
+    volume = read_input(file, box, channel=channel, time=time, voxel_size_um=voxel_size)
     target = file_target(out, f"{stem_of(file)}-{model_stem(model)}", ".safetensors", force=force)
     loaded = load_model(model, device, reporter)
 
     from napari_vqldm.reconstruct import encode_steps
 
-    for step in reporter.track(encode_steps(loaded, volume), "encoding"):
+    for step in reporter.track(encode_steps(loaded, volume, **coding), "encoding"):
         if step.latent is not None:
             latent = step.latent
             make_folder(target.parent)
@@ -69,6 +73,7 @@ def decode(
     file: Annotated[Path, typer.Argument(metavar="LATENT", help="A file written by `encode`.")],
     model: opt.Model,
     out: opt.Out = HERE,
+    max_voxels: opt.MaxVoxels = None,
     device: opt.Device = "auto",
     force: opt.Force = False,
     as_json: opt.AsJson = False,
@@ -82,7 +87,7 @@ def decode(
     latent = Latent.load(file)
     (target,) = volume_targets(out, [f"{stem_of(file)}-decoded"], force=force)
     loaded = load_model(model, device, reporter)
-    for step in reporter.track(decode_steps(loaded, latent), "decoding"):
+    for step in reporter.track(decode_steps(loaded, latent, **opt.coding_of(None, max_voxels)), "decoding"):
         if step.volume is not None:
             make_folder(target.parent)
             write_volume(target, step.volume, force=force)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,46 @@ Channel = Annotated[
 Time = Annotated[
     int | None,
     typer.Option("--time", metavar="INDEX", help="Time point of a file with several (from 0).", rich_help_panel=INPUT),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        "--crop",
+        metavar="Z0:Z1,Y0:Y1,X0:X1",
+        help="Take this box alone, in voxels from 0, the ends not included.",
+        rich_help_panel=INPUT,
+    ),
+]
+Intensity = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--intensity",
+        metavar="BACKGROUND SCALE",
+        help="Intensity of empty space, and how much one filament peaks above it; by default estimated.",
+        rich_help_panel=INPUT,
+    ),
+]
+MaxVoxels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-voxels",
+        min=1,
+        help="Voxels that go through the network at once: fewer take less memory; by default 2097152.",
+        rich_help_panel=MODEL,
+    ),
+]
+Precision = Annotated[
+    Literal["fp32", "bf16"],
+    typer.Option("--precision", help="bf16 is faster on some devices and less exact.", rich_help_panel=MODEL),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="Volumes at once; by default 1 on the CPU, 8 on a GPU. The last bits depend on it.",
+        rich_help_panel=SAMPLING,
+    ),
 ]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, help="Volume i of a seed is always the same.", rich_help_panel=SAMPLING)
@@ -143,6 +183,30 @@ def parse_condition(words: Sequence[str] | None) -> dict[str, float | str]:
         except ValueError:
             values[name] = text
     return values
+
+
+def parse_box(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    """Return ``z0:z1,y0:y1,x0:x1`` as three (start, stop); None for None.
+
+    Raises
+    ------
+    ConfigError
+        If the text has another form.
+    """
+    if text is None:
+        return None
+    parts = [tuple(part.split(":")) for part in text.replace(" ", "").split(",")]
+    if len(parts) != 3 or not all(len(ends) == 2 and all(end.isdecimal() for end in ends) for ends in parts):
+        raise ConfigError(f"expected --crop Z0:Z1,Y0:Y1,X0:X1 in voxels, such as 0:32,10:138,10:138, got {text!r}")
+    return tuple((int(start), int(stop)) for start, stop in parts)
+
+
+def coding_of(intensity: tuple[float, float] | None, max_voxels: int | None) -> dict[str, Any]:
+    """Return how a stack is coded, as keywords of `encode`: those that were given alone."""
+    from napari_vqldm.intensity import IntensityScale
+
+    given: dict[str, Any] = {} if max_voxels is None else {"max_voxels": max_voxels}
+    return given if intensity is None else {**given, "intensity": IntensityScale(*intensity)}
 
 
 def camera_of(

@@ -13,6 +13,7 @@ import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
+from napari_vqldm.cli.inputs import read_input
 from napari_vqldm.cli.memory import is_out_of_memory
 from napari_vqldm.cli.targets import check_folder, folder_target, is_volume_name, make_folder, stem_of, volume_targets
 from napari_vqldm.errors import FileError, VqldmError
@@ -32,6 +33,9 @@ def reconstruct(
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
+    crop: opt.Crop = None,
+    intensity: opt.Intensity = None,
+    max_voxels: opt.MaxVoxels = None,
     device: opt.Device = "auto",
     force: opt.Force = False,
     as_json: opt.AsJson = False,
@@ -43,6 +47,8 @@ def reconstruct(
     """
     reporter = Reporter(as_json)
     reading: dict[str, Any] = {"channel": channel, "time": time, "voxel_size_um": voxel_size}
+    reading["box"] = opt.parse_box(crop)
+    coding = opt.coding_of(intensity, max_voxels)
     from napari_vqldm.cli.models import load_model, model_stem
     from napari_vqldm.files import list_volumes
     from napari_vqldm.files.atomic import is_zarr_folder
@@ -61,23 +67,27 @@ def reconstruct(
             _say_left_out(source, listed - len(files), listed, reporter)
         record = folder / f"report-{model_stem(model)}.json"
         before = earlier_report(record, force)
-        report = _batch(files, targets, load_model(model, device, reporter), reading, force, reporter)
+        report = _batch(files, targets, load_model(model, device, reporter), reading, coding, force, reporter)
         _write_report(record, report, before)
         _show_batch(report, reporter)
         reporter.note(f"report: {record}")
         if any(entry["status"] == "failed" for entry in report):
             raise typer.Exit(2)
         return
-    from napari_vqldm.files import read_volume
-
-    read_volume(source, **reading)  # before torch and the model are loaded: a wrong file is answered at once
+    read_input(source, **reading)  # before torch and the model are loaded: a wrong file is answered at once
     (target,) = volume_targets(out, [f"{stem_of(source)}-{model_stem(model)}"], force=force)
-    entry = reconstruct_file(load_model(model, device, reporter), source, target, reading, force, reporter)
+    entry = reconstruct_file(load_model(model, device, reporter), source, target, reading, coding, force, reporter)
     _show_one(entry, reporter)
 
 
 def reconstruct_file(
-    model: Model, source: Path, target: Path, reading: dict[str, Any], force: bool, reporter: Reporter
+    model: Model,
+    source: Path,
+    target: Path,
+    reading: dict[str, Any],
+    coding: dict[str, Any],
+    force: bool,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """Reconstruct one file and return what is to be said about it.
 
@@ -87,14 +97,15 @@ def reconstruct_file(
         If the file cannot be read, reconstructed or written.
     """
     from napari_vqldm.cli.baselines import compare_to_input
-    from napari_vqldm.files import read_volume, write_volume
+    from napari_vqldm.files import write_volume
     from napari_vqldm.reconstruct import TIE_MARGIN, decode_steps, encode_steps
 
     began = clock.perf_counter()
-    volume = read_volume(source, **reading)
-    steps = reporter.track(encode_steps(model, volume), f"encoding {source.name}")
+    volume = read_input(source, **reading)
+    steps = reporter.track(encode_steps(model, volume, **coding), f"encoding {source.name}")
     latent = next(step.latent for step in steps if step.latent is not None)
-    steps = reporter.track(decode_steps(model, latent), f"decoding {source.name}")
+    tiles = {name: value for name, value in coding.items() if name == "max_voxels"}
+    steps = reporter.track(decode_steps(model, latent, **tiles), f"decoding {source.name}")
     output = next(step.volume for step in steps if step.volume is not None)
     seconds = clock.perf_counter() - began
     make_folder(target.parent)
@@ -128,6 +139,7 @@ def _batch(
     targets: Sequence[Path],
     model: Model,
     reading: dict[str, Any],
+    coding: dict[str, Any],
     force: bool,
     reporter: Reporter,
 ) -> list[dict[str, Any]]:
@@ -139,7 +151,7 @@ def _batch(
             continue
         reporter.note(f"[{number}/{len(files)}] {source.name}")
         try:
-            report.append(reconstruct_file(model, source, target, reading, force, reporter))
+            report.append(reconstruct_file(model, source, target, reading, coding, force, reporter))
         except VqldmError as error:
             report.append({"status": "failed", "file": source, "reason": str(error)})
         except (MemoryError, RuntimeError) as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
-from napari_vqldm.cli.targets import check_targets, folder_target, make_folder
+from napari_vqldm.cli.targets import check_targets, folder_target, is_volume_name, make_folder
 from napari_vqldm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def simulate(
     read_noise: opt.ReadNoise = None,
     offset: opt.Offset = None,
     blur: opt.Blur = None,
+    part: Annotated[
+        Literal["clean", "noisy"] | None,
+        typer.Option(
+            "--part", help="Write this image of one volume alone, to the file --out.", rich_help_panel=opt.OUTPUT
+        ),
+    ] = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Write instance labels (OME-TIFF, int32), too.", rich_help_panel=opt.OUTPUT)
     ] = False,
@@ -79,12 +85,16 @@ def simulate(
     reporter = Reporter(as_json)
     camera = opt.camera_of(photons, background, read_noise, offset, blur)
     distribution = _configuration(config, preset, density, shape, voxel_size)
-    folder = folder_target(out)
+    target = None if part is None else _single_target(out, count, labels or swc or csv, force)
+    folder = Path() if part is not None else folder_target(out)
     stems = [f"simulated-seed{seed}-{index:03d}" for index in range(start, start + count)]
 
     from napari_vqldm.simulation import simulate_steps
 
     steps = simulate_steps(count, seed, distribution, camera, True, start, opt.pick_device(device))
+    if part is not None and target is not None:
+        _write_part(next(iter(reporter.track(steps, "simulating"))).result, part, target, force, reporter)
+        return
     chosen = [name for name, wanted in (("labels", labels), ("swc", swc), ("csv", csv)) if wanted]
     endings = (*ENDINGS, *(EXTRA_ENDINGS[name] for name in chosen))
     check_targets([folder / f"{stem}{ending}" for stem in stems for ending in endings], force=force)
@@ -122,6 +132,28 @@ def simulate(
 
 ENDINGS = ("-clean.ome.tif", "-noisy.ome.tif", "-truth.json")
 EXTRA_ENDINGS = {"labels": "-labels.ome.tif", "swc": "-lines.swc", "csv": "-lines.csv"}
+
+
+def _single_target(out: Path, count: int, wants_truth: bool, force: bool) -> Path:
+    """Return the file of one image; refuse what does not go into it."""
+    if count != 1 or wants_truth or not is_volume_name(out):
+        raise ConfigError(
+            "--part writes one image of one volume: leave out --count, --labels, --swc and --csv, and give --out FILE "
+            "that ends in .ome.tif or .zarr"
+        )
+    return check_targets([out], force=force)[0]
+
+
+def _write_part(result: SimulatedVolume, part: str, target: Path, force: bool, reporter: Reporter) -> None:
+    """Write one image and say so."""
+    from napari_vqldm.files import write_volume
+
+    volume = result.noisy if part == "noisy" and result.noisy is not None else result.clean
+    make_folder(target.parent)
+    write_volume(target, volume, force=force)
+    parameters = result.parameters.to_dict()
+    reporter.line(f"{target}: {part}, {volume.shape} voxels of {volume.voxel_size_um} um")
+    reporter.result({"verb": "simulate", "part": part, "file": target, "parameters": parameters})
 
 
 def _write(result: SimulatedVolume, stem: Path, force: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ __all__ = [
 
 _TIFF = (".tif", ".tiff")
 READABLE_SUFFIXES = (*_TIFF, ".npy", ".zarr", *READERS)
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, both byte orders
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, both byte orders
 
 
 def read_volume(
@@ -179,7 +179,7 @@ def _reader(path: Path) -> Callable[[Path], Stack]:
         return read_vendor
     if suffix == ".npy":
         return read_npy
-    if suffix in _TIFF or start in _TIFF_STARTS:
+    if suffix in _TIFF or start in TIFF_STARTS:
         return read_tiff
     raise FileError(f"{path}: unknown format: expected {', '.join(READABLE_SUFFIXES)}")
 

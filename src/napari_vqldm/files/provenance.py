@@ -16,18 +16,21 @@ from pydantic import BaseModel
 
 from napari_vqldm import __version__
 from napari_vqldm.errors import VolumeError
+from napari_vqldm.volume import Volume, hash_voxels
 
 NAMESPACE = "napari-vqldm"  # of the OME annotation and of the OME-Zarr attribute
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "tifffile")
 
 
-def make_provenance(verb: str, **request: Any) -> dict[str, Any]:
+def make_provenance(verb: str, *, environment: Mapping[str, Any] | None = None, **request: Any) -> dict[str, Any]:
     """Describe one run: who made the data, when, with which versions, from which request.
 
     Parameters
     ----------
     verb : str
         What was done, e.g. ``"generate"``.
+    environment : mapping, optional
+        From `napari_vqldm.environment.describe_environment`, on the thread that computed. None: left out.
     **request
         Everything that is needed to do it again. Paths, tuples, NumPy values and configurations become plain JSON.
 
@@ -36,7 +39,7 @@ def make_provenance(verb: str, **request: Any) -> dict[str, Any]:
     dict
         JSON-compatible: it compares equal after a round trip through a file. No torch is imported for the versions.
     """
-    return {
+    record = {
         "software": NAMESPACE,
         "version": __version__,
         "verb": verb,
@@ -44,6 +47,29 @@ def make_provenance(verb: str, **request: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _installed(name)) is not None},
         "request": to_jsonable(request),
+    }
+    return record if environment is None else {**record, "environment": to_jsonable(environment)}
+
+
+def describe_input(volume: Volume, role: str = "source") -> dict[str, Any]:
+    """Return what a request says of a volume that it takes, to be given to `make_provenance`.
+
+    Parameters
+    ----------
+    volume : Volume
+        The input as it was used.
+    role : str
+        Its name in the request.
+
+    Returns
+    -------
+    dict
+        ``role``: its own record; ``role_sha256``: see `napari_vqldm.volume.hash_voxels`; ``role_voxel_size_um``.
+    """
+    return {
+        role: dict(volume.provenance),
+        f"{role}_sha256": hash_voxels(volume),
+        f"{role}_voxel_size_um": list(volume.voxel_size_um),
     }
 
 

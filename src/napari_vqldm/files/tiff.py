@@ -102,6 +102,16 @@ def read_tiff(path: Path) -> Stack:
     )
 
 
+def has_our_record(path: Path) -> bool:
+    """Whether a TIFF carries provenance of this package: tags of one page are read, no voxel; False for other files."""
+    try:
+        with _readable(path), tifffile.TiffFile(path) as tif:
+            description = str(tif.pages.first.tags.valueof(270, ""))
+    except FileError:
+        return False
+    return f'Namespace="{records.NAMESPACE}"' in description and 'K="provenance"' in description
+
+
 def write_tiff(path: Path, volume: Volume, *, force: bool = False) -> Path:
     """Write an OME-TIFF: float32, ZYX, zlib, voxel size in micrometres, provenance in its XML.
 

@@ -65,6 +65,39 @@ class BeyondCutoff:
     observable_share: float
 
 
+class RunningSpread:
+    """Mean and spread of draws that come one by one; keeps two fields, whatever the number of draws.
+
+    Running sums of Welford 1962, doi:10.1080/00401706.1962.10490022, in float64.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean = self._squares = np.zeros(())
+
+    def add(self, draw: FloatArray) -> None:
+        """Take one more volume (Z, Y, X); errors as in `voxel_spread`."""
+        values = np.asarray(draw, np.float64)
+        check_finite(values, f"draw {self._count}")
+        if self._count == 0:
+            self._mean, self._squares = np.zeros(values.shape), np.zeros(values.shape)
+        elif values.shape != self._mean.shape:
+            raise ShapeError(f"expected draws of one shape, got {self._mean.shape} and {values.shape}")
+        self._count += 1
+        away = values - self._mean
+        self._mean += away / self._count
+        self._squares += away * (values - self._mean)
+
+    def spread(self) -> Spread:
+        """Return mean and standard deviation of the draws so far; errors as in `voxel_spread`."""
+        if self._count < 2:
+            raise ShapeError(
+                f"expected at least 2 draws to take a standard deviation, got {self._count}: ask for more draws"
+            )
+        deviation = np.sqrt(self._squares / (self._count - 1))
+        return Spread(self._mean.astype(np.float32), deviation.astype(np.float32), self._count)
+
+
 def voxel_spread(draws: Iterable[FloatArray]) -> Spread:
     """Mean and standard deviation of each voxel over draws.
 
@@ -88,27 +121,14 @@ def voxel_spread(draws: Iterable[FloatArray]) -> Spread:
 
     Notes
     -----
-    Running sums of Welford 1962, doi:10.1080/00401706.1962.10490022, in float64. Bias: the variance is unbiased, its
-    root is not: with Gaussian draws it reads low, by 20 % at K = 2 and 3.5 % at K = 8. Posterior draws show
-    the model's spread, noise draws the spread that photons cause; they answer different questions.
+    See `RunningSpread`. Bias: the variance is unbiased, its root is not: with Gaussian draws it reads low, by 20 % at
+    K = 2 and 3.5 % at K = 8. Posterior draws show the model's spread, noise draws the spread that photons cause; they
+    answer different questions.
     """
-    mean: npt.NDArray[np.float64] | None = None
-    squares = np.zeros(())
-    count = 0
+    running = RunningSpread()
     for draw in draws:
-        values = np.asarray(draw, np.float64)
-        check_finite(values, f"draw {count}")
-        if mean is None:
-            mean, squares = np.zeros(values.shape), np.zeros(values.shape)
-        elif values.shape != mean.shape:
-            raise ShapeError(f"expected draws of one shape, got {mean.shape} and {values.shape}")
-        count += 1
-        away = values - mean
-        mean += away / count
-        squares += away * (values - mean)
-    if mean is None or count < 2:
-        raise ShapeError(f"expected at least 2 draws to take a standard deviation, got {count}: ask for more draws")
-    return Spread(mean.astype(np.float32), np.sqrt(squares / (count - 1)).astype(np.float32), count)
+        running.add(draw)
+    return running.spread()
 
 
 def optical_cutoff(

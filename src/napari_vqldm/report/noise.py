@@ -8,49 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_vqldm.errors import ShapeError
+from napari_vqldm.metrics.noise import noise_sd
 from napari_vqldm.report.sets import Array
 
-MAD_OF_NORMAL = 0.6745  # median absolute deviation of a normal variable of unit variance
-GAIN = 6.0  # root of the sum of squares of the second difference along two axes, (1, -2, 1) x (1, -2, 1)
 LIKE = (0.8, 1.25)  # ratio of medians within which two noises are called alike
 # Times the reference's ratio of the 90th to the 10th percentile. Sets of 16 volumes of the standard tier with a camera
 # drawn for each are told in 99 of 100 draws (by 2 instead: in 91), those of the one camera have 0.97 to 1.01.
 MOST_SPREAD = 1.5
-
-
-def noise_sd(volume: Array) -> float:
-    """Estimate the standard deviation of white noise from what is left of a volume without its structure.
-
-    The second difference along y and x of every plane removes what is smooth along either (Immerkaer 1996, eq. 1 and
-    2: the mask (1, -2, 1) x (1, -2, 1), whose response to white noise of standard deviation s has 6 s). Its median
-    absolute value over 0.6745 (Donoho and Johnstone 1994, sec. 4.2) does not see the few voxels on filaments: under
-    shot noise it is that of the background. Noise that resampling or a filter has smoothed reads low.
-
-    Parameters
-    ----------
-    volume : ndarray
-        (Z, Y, X), at least 3 voxels along y and x.
-
-    Returns
-    -------
-    float
-        In the unit of the volume; 0 where more than half of it is constant.
-
-    Raises
-    ------
-    ShapeError
-        If it is not such a volume.
-
-    References
-    ----------
-    J. Immerkaer, Fast noise variance estimation, Computer Vision and Image Understanding 64 (1996) 300-302.
-    D. L. Donoho and I. M. Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81 (1994) 425-455.
-    """
-    if volume.ndim != 3 or min(volume.shape[1:]) < 3:
-        raise ShapeError(f"expected (Z, Y, X) with at least 3 voxels along y and x, got shape {volume.shape}")
-    along_y = np.diff(np.asarray(volume, np.float64), 2, axis=1)
-    return float(np.median(np.abs(np.diff(along_y, 2, axis=2)))) / (MAD_OF_NORMAL * GAIN)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.conditions import allowed_conditions, check_conditions
+from napari_vqldm.condition_ranges import allowed_conditions
+from napari_vqldm.conditions import check_conditions
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.generate import Sampling, Start, decode_start, draw_start, plan_sampling, sample_starts
 from napari_vqldm.report.folders import LEAST_OF_WINDOW, windows_of
