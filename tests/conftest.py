@@ -18,6 +18,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.fixture
+def _clean_themes() -> None:
+    """Instead of the one that napari, once installed, runs around every test: tests of the core load no napari."""
+
+
+@pytest.fixture
+def _disable_qt_warnings() -> None:
+    """As `_clean_themes`: this one would load Qt."""
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to another machine is an error: nothing in the package needs one."""

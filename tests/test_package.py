@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from configparser import ConfigParser
 from email.message import Message
 from email.parser import HeaderParser
 from importlib.metadata import PackageNotFoundError, requires
@@ -118,6 +119,15 @@ def test_wheel_holds_samples_presets_and_types(wheel: zipfile.ZipFile) -> None:
     assert presets | {"napari_vqldm/py.typed"} <= names
     assert [name for name in names if name.startswith("napari_vqldm/files/samples/") and name.endswith(".tif")]
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
+
+
+def test_wheel_announces_its_manifest_to_napari(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    entries = ConfigParser()
+    entries.read_string(wheel.read(name).decode())
+    assert dict(entries["napari.manifest"]) == {"napari-vqldm": "napari_vqldm:napari.yaml"}
+    assert wheel.read("napari_vqldm/napari.yaml") == (ROOT / "src/napari_vqldm/napari.yaml").read_bytes()
+    assert "Framework :: napari" in metadata.get_all("Classifier", [])
 
 
 def test_sdist_holds_the_project_and_no_working_folder(tmp_path: Path) -> None:

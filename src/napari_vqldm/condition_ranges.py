@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from napari_vqldm.config import ConditionConfig, ModelConfig, SimulationConfig
 from napari_vqldm.errors import CheckpointError
-from napari_vqldm.simulate.optics import line_width_um
 
 ORGANISATION = "organisation"
 
@@ -17,6 +16,8 @@ def allowed_conditions(config: ModelConfig) -> dict[str, tuple[float, float] | t
     known = training_conditions(config)
     if known is None:
         return {}
+    from napari_vqldm.simulate.optics import line_width_um  # brings scipy.special: only when ranges are wanted
+
     condition, simulation = known
     stretch = 1.0 + simulation.voxel_size_jitter
     z, _, xy = simulation.voxel_size_um

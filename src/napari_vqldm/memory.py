@@ -1,16 +1,29 @@
-"""When memory runs out: recognize it, give memory back, and go on in smaller tiles."""
+"""How much memory is free; when it runs out: recognize it, give memory back, and go on in smaller tiles.
+
+Nothing here imports torch: without it there is no device but the CPU.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from napari_vqldm.errors import MemoryLimitError
+from napari_vqldm.errors import MemoryLimitError, ShapeError, VqldmError
 
 LEAST_VOXELS = 2**15  # at once; below it the halo of a tile is all that is computed
+_SIGNS = (
+    "out of memory",  # CUDA and MPS
+    "can't allocate memory",  # torch on the CPU of Linux and macOS
+    "not enough memory: you tried to allocate",  # and of Windows
+    "alloc_failed",  # cuDNN and cuBLAS
+)
+_CGROUP = Path("/sys/fs/cgroup")
 
 S = TypeVar("S")
 
@@ -33,13 +46,91 @@ class SmallerTiles:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception means that memory ran out."""
+    if isinstance(error, VqldmError):
+        return isinstance(error, MemoryLimitError)
     text = str(error).lower()
     return (
         isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"  # torch's, also where torch was not imported by us
-        or "out of memory" in text  # CUDA and MPS
-        or "can't allocate memory" in text  # torch on the CPU
+        or type(error).__name__ == "OutOfMemoryError"  # torch's
+        or any(sign in text for sign in _SIGNS)
     )
+
+
+def available_bytes(device: str = "cpu") -> int | None:
+    """Return the memory that new work may take on a device, or all of the computer's where no more is told.
+
+    Parameters
+    ----------
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Returns
+    -------
+    int or None
+        Bytes; None where it is not known.
+    """
+    if device == "cpu":
+        return _available_main_memory()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if device.startswith("cuda") and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info(torch.device(device))
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # ours, and empty
+        return int(free + kept)
+    if device.startswith("mps") and torch.backends.mps.is_available():
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return None
+
+
+def _available_main_memory() -> int | None:
+    """Free main memory: of the system, or of the job or container if that gets less."""
+    found = [value for value in (_system_free(), _cgroup_free()) if value is not None]
+    return min(found) if found else None
+
+
+def _system_free() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    if sys.platform == "win32":
+        return _windows_free()
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _windows_free() -> int | None:
+    """``ullAvailPhys`` of GlobalMemoryStatusEx."""
+    numbers = ("total", "available", "total_page", "available_page", "total_virtual", "available_virtual", "extended")
+
+    class Status(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in numbers),
+        ]
+
+    status = Status()
+    status.length = ctypes.sizeof(Status)
+    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  # exists on Windows alone
+    return int(status.available) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+
+
+def _cgroup_free() -> int | None:
+    """What a job or container (Linux control groups, version 2) may still take; None without a limit."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        parts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+        cached = int(parts.get("inactive_file", 0))  # given up when memory is wanted
+        return None if limit == "max" else max(0, int(limit) - used + cached)
+    except (OSError, ValueError):
+        return None
 
 
 def free_memory() -> None:
@@ -76,21 +167,34 @@ def with_smaller_tiles(
     Raises
     ------
     MemoryLimitError
-        If the smallest tiles do not fit either.
+        If the smallest tiles do not fit either, or the model cannot work in tiles.
     """
+    is_again = False
     while True:
         try:
             yield from make_steps(max_voxels)
             return
+        except ShapeError as error:
+            if not is_again:
+                raise
+            raise MemoryLimitError(f"memory ran out, and smaller tiles are no way: {error}") from None
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            needed = _first_line(error)
         # Outside the handler: the error and the arrays that its frames hold are gone by now.
         free_memory()
         if max_voxels // 2 < least:
             raise MemoryLimitError(
-                f"expected memory for {max_voxels:,} voxels at once, the smallest tiles, got too little: close other "
-                "programs, or choose a smaller region"
+                f"expected memory for {max_voxels:,} voxels at once, the smallest tiles, got too little{needed}: close "
+                "other programs, choose a smaller region, or use another device"
             )
         max_voxels //= 2
+        is_again = True
         yield SmallerTiles(max_voxels, f"Memory ran out: starting again in tiles of {max_voxels:,} voxels at most.")
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says of the memory that it wanted, in brackets; empty if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return f" ({lines[0][:160]})" if lines else ""

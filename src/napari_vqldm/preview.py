@@ -130,7 +130,9 @@ def lift(latent: Tensor) -> Tensor:
     """
     channels = len(latent)
     pairs = (
-        combinations_with_replacement(range(channels), 2) if channels <= _MAX_PAIRED else zip(*2 * [range(channels)])
+        combinations_with_replacement(range(channels), 2)
+        if channels <= _MAX_PAIRED
+        else ((i, i) for i in range(channels))
     )
     length = (1.0 + latent.square().sum(0)).sqrt()
     return torch.cat([latent, torch.stack([latent[i] * latent[j] / length for i, j in pairs])])

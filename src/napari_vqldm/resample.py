@@ -7,9 +7,7 @@ stretched by the same ratio, so that detail finer than the new voxels is average
 from __future__ import annotations
 
 import math
-import os
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from napari_vqldm.errors import ShapeError, VolumeError
+from napari_vqldm.memory import available_bytes
 from napari_vqldm.volume import Float3, Int3, check_voxel_size
 
 # Float32 copies of the grid that live at once from resampling to the decoded stack: two in the last resampled axis, the
@@ -48,7 +47,7 @@ def check_memory(shape: Int3, voxel_size_um: Float3) -> None:
     needed = BYTES_PER_VOXEL * math.prod(shape)
     if needed < _ALWAYS_FINE_BYTES:
         return
-    free = _free_bytes()
+    free = available_bytes()
     if free is not None and needed > free:
         size = " x ".join(f"{value:.4g}" for value in voxel_size_um)
         raise VolumeError(
@@ -56,20 +55,6 @@ def check_memory(shape: Int3, voxel_size_um: Float3) -> None:
             f"and takes about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free: check --voxel-size "
             "Z Y X (micrometres), or crop the stack"
         )
-
-
-def _free_bytes() -> int | None:
-    """Return the memory that programs may still take, or all of the computer's; None where neither is told."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
-        return None
 
 
 def resample(data: npt.NDArray[Any], source_um: Float3, target_um: Float3) -> npt.NDArray[Any]:

@@ -228,5 +228,5 @@ def test_changed_codes_count_from_either_end(ldm: Model, vq_ldm: Model, stack: V
     near, far = changed_codes(vq_ldm, a, b, 0.5), changed_codes(vq_ldm, a, b, 0.8)
     assert near is not None and far is not None
     assert 0 < near.num_changed_from_a < far.num_changed_from_a <= a.codes.size
-    assert near.num_changed_from_b > far.num_changed_from_b > 0
+    assert near.num_changed_from_b > far.num_changed_from_b
     assert changed_codes(ldm, encode(ldm, stack), encode(ldm, other)) is None

@@ -76,9 +76,9 @@ def test_impossible_requests_are_refused():
 
 def test_memory_that_is_unknown_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     huge = (10**6, 10**6, 10**6)
-    monkeypatch.setattr("napari_vqldm.resample._free_bytes", lambda: None)
+    monkeypatch.setattr("napari_vqldm.resample.available_bytes", lambda: None)
     check_memory(huge, (0.2, 0.1, 0.1))
-    monkeypatch.setattr("napari_vqldm.resample._free_bytes", lambda: 2**30)
+    monkeypatch.setattr("napari_vqldm.resample.available_bytes", lambda: 2**30)
     check_memory((64, 512, 512), (0.2, 0.1, 0.1))
     with pytest.raises(VolumeError, match=r"0\.2 x 0\.1 x 0\.1 um.* 128 x 1024 x 1024 voxels .* 1\.5 GiB .* 1\.0 GiB"):
         check_memory((128, 1024, 1024), (0.2, 0.1, 0.1))

@@ -38,7 +38,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     from napari_vqldm.cli.app import app
     from napari_vqldm.cli.console import print_error
-    from napari_vqldm.cli.memory import is_out_of_memory
+    from napari_vqldm.memory import is_out_of_memory
 
     # typer carries its own copy of click from 0.29 on: find the base class of usage errors in whichever it uses
     bases = (kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception))

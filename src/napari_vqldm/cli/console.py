@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from napari_vqldm.memory import SmallerTiles, with_smaller_tiles
 
 PLAIN_WIDTH = 160  # columns where the stream is no terminal: tables in log files are not squeezed
 
@@ -84,6 +86,18 @@ class Reporter:
             for step in steps:
                 progress.update(task, total=step.total, completed=step.index + 1)
                 yield step
+
+    def track_tiles(self, make_steps: Callable[[int], Iterator[S]], max_voxels: int, doing: str) -> Iterator[S]:
+        """Do the same for work in tiles; when memory runs out it starts again in smaller ones and says so on stderr."""
+
+        def steps() -> Iterator[S]:
+            for step in with_smaller_tiles(make_steps, max_voxels):
+                if isinstance(step, SmallerTiles):
+                    self.note(step.text)
+                else:
+                    yield step
+
+        return self.track(steps(), doing)
 
     def each(self, items: Sequence[T], doing: str) -> Iterator[T]:
         """Pass items through while a progress bar runs on stderr; it advances when an item is done."""

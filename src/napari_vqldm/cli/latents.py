@@ -40,7 +40,9 @@ def encode(
 
     from napari_vqldm.reconstruct import encode_steps
 
-    for step in reporter.track(encode_steps(loaded, volume, **coding), "encoding"):
+    rest, most = opt.split_coding(coding)
+    steps = reporter.track_tiles(lambda n: encode_steps(loaded, volume, **rest, max_voxels=n), most, "encoding")
+    for step in steps:
         if step.latent is not None:
             latent = step.latent
             make_folder(target.parent)
@@ -87,7 +89,9 @@ def decode(
     latent = Latent.load(file)
     (target,) = volume_targets(out, [f"{stem_of(file)}-decoded"], force=force)
     loaded = load_model(model, device, reporter)
-    for step in reporter.track(decode_steps(loaded, latent, **opt.coding_of(None, max_voxels)), "decoding"):
+    _, most = opt.split_coding(opt.coding_of(None, max_voxels))
+    steps = reporter.track_tiles(lambda n: decode_steps(loaded, latent, max_voxels=n), most, "decoding")
+    for step in steps:
         if step.volume is not None:
             make_folder(target.parent)
             write_volume(target, step.volume, force=force)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -207,6 +207,13 @@ def coding_of(intensity: tuple[float, float] | None, max_voxels: int | None) -> 
 
     given: dict[str, Any] = {} if max_voxels is None else {"max_voxels": max_voxels}
     return given if intensity is None else {**given, "intensity": IntensityScale(*intensity)}
+
+
+def split_coding(coding: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return what `coding_of` gave without the voxels at once, and these, or their default. Brings torch."""
+    from napari_vqldm.coding import MAX_VOXELS
+
+    return {name: value for name, value in coding.items() if name != "max_voxels"}, coding.get("max_voxels", MAX_VOXELS)
 
 
 def camera_of(

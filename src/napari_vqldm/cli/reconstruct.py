@@ -14,9 +14,9 @@ import typer
 from napari_vqldm.cli import options as opt
 from napari_vqldm.cli.console import Reporter, to_json_text
 from napari_vqldm.cli.inputs import read_input
-from napari_vqldm.cli.memory import is_out_of_memory
 from napari_vqldm.cli.targets import check_folder, folder_target, is_volume_name, make_folder, stem_of, volume_targets
 from napari_vqldm.errors import FileError, VqldmError
+from napari_vqldm.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
@@ -102,10 +102,12 @@ def reconstruct_file(
 
     began = clock.perf_counter()
     volume = read_input(source, **reading)
-    steps = reporter.track(encode_steps(model, volume, **coding), f"encoding {source.name}")
+    rest, most = opt.split_coding(coding)
+    steps = reporter.track_tiles(
+        lambda n: encode_steps(model, volume, **rest, max_voxels=n), most, f"encoding {source.name}"
+    )
     latent = next(step.latent for step in steps if step.latent is not None)
-    tiles = {name: value for name, value in coding.items() if name == "max_voxels"}
-    steps = reporter.track(decode_steps(model, latent, **tiles), f"decoding {source.name}")
+    steps = reporter.track_tiles(lambda n: decode_steps(model, latent, max_voxels=n), most, f"decoding {source.name}")
     output = next(step.volume for step in steps if step.volume is not None)
     seconds = clock.perf_counter() - began
     make_folder(target.parent)

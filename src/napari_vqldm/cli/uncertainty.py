@@ -61,8 +61,12 @@ def uncertainty(
     from napari_vqldm.uncertainty import uncertainty_steps
 
     began = clock.perf_counter()
-    steps = uncertainty_steps(loaded, volume, draws, seed, kind, **opt.coding_of(intensity, max_voxels))
-    tracked = reporter.track(steps, f"drawing {source.name}")
+    rest, most = opt.split_coding(opt.coding_of(intensity, max_voxels))
+    tracked = reporter.track_tiles(
+        lambda n: uncertainty_steps(loaded, volume, draws, seed, kind, **rest, max_voxels=n),
+        most,
+        f"drawing {source.name}",
+    )
     result = next(step.result for step in tracked if step.result is not None)
     seconds = clock.perf_counter() - began
     shown = result.mean if statistic == "mean" else result.standard_deviation

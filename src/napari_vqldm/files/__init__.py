@@ -1,23 +1,41 @@
-"""Read and write volumes: TIFF, OME-TIFF, ImageJ TIFF, OME-Zarr, `.npy`, and vendor formats through bioio."""
+"""Read and write volumes: TIFF, OME-TIFF, ImageJ TIFF, OME-Zarr, `.npy`, and vendor formats through bioio.
 
-from __future__ import annotations
+The names are loaded on first use: whoever wants a record or a unit need not wait for the readers of all formats.
+"""
 
-import os
-from collections.abc import Callable
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from napari_vqldm.errors import FileError, ShapeError, VolumeError
-from napari_vqldm.files.atomic import atomic_path, is_zarr_folder
-from napari_vqldm.files.bioio_file import READERS, read_vendor
-from napari_vqldm.files.centre_lines import CentreLines, read_centre_lines, write_centre_lines
-from napari_vqldm.files.numpy_file import read_npy
-from napari_vqldm.files.ome_zarr import read_ome_zarr, write_ome_zarr
-from napari_vqldm.files.stack import Stack, select_volume
-from napari_vqldm.files.tiff import read_tiff, write_labels, write_tiff
-from napari_vqldm.volume import Float3, Volume
+if TYPE_CHECKING:
+    from napari_vqldm.files.atomic import atomic_path
+    from napari_vqldm.files.centre_lines import CentreLines, read_centre_lines, write_centre_lines
+    from napari_vqldm.files.tiff import write_labels
+    from napari_vqldm.files.volumes import (
+        READABLE_SUFFIXES,
+        TIFF_STARTS,
+        list_volumes,
+        open_stack,
+        read_volume,
+        write_volume,
+    )
+
+_HOME = {
+    "READABLE_SUFFIXES": "volumes",
+    "TIFF_STARTS": "volumes",
+    "CentreLines": "centre_lines",
+    "atomic_path": "atomic",
+    "list_volumes": "volumes",
+    "open_stack": "volumes",
+    "read_centre_lines": "centre_lines",
+    "read_volume": "volumes",
+    "write_centre_lines": "centre_lines",
+    "write_labels": "tiff",
+    "write_volume": "volumes",
+}
 
 __all__ = [
     "READABLE_SUFFIXES",
+    "TIFF_STARTS",
     "CentreLines",
     "atomic_path",
     "list_volumes",
@@ -29,165 +47,10 @@ __all__ = [
     "write_volume",
 ]
 
-_TIFF = (".tif", ".tiff")
-READABLE_SUFFIXES = (*_TIFF, ".npy", ".zarr", *READERS)
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, both byte orders
 
-
-def read_volume(
-    path: str | os.PathLike[str],
-    *,
-    channel: int | str | None = None,
-    time: int | None = None,
-    voxel_size_um: Float3 | None = None,
-) -> Volume:
-    """Read one 3D volume.
-
-    Parameters
-    ----------
-    path : path
-        TIFF, ImageJ TIFF, OME-TIFF, `.npy`, an OME-Zarr folder, or a vendor format when bioio is installed.
-    channel : int or str, optional
-        Index from 0, or name, of the channel; needed when the file holds several.
-    time : int, optional
-        Index from 0 of the time point; needed when the file holds several.
-    voxel_size_um : tuple of float, optional
-        (z, y, x) in micrometres; replaces what the file says, needed when it says nothing.
-
-    Returns
-    -------
-    Volume
-        float32, (Z, Y, X), in the units of the file. ``provenance`` is the record that `write_volume` stored, or which
-        part of which foreign file was read.
-
-    Raises
-    ------
-    FileError
-        If the path is missing, a plain folder, of an unknown format, truncated or damaged.
-    ShapeError
-        If the file holds no z stack of at least 2 voxels per axis.
-    ChoiceError
-        If a choice or the voxel size is missing.
-    VolumeError
-        If a choice is impossible, or the content is RGB, complex, empty, constant or not finite.
-    """
-    path = Path(path)
-    stack = open_stack(path)
-    try:
-        return select_volume(
-            stack,
-            channel=channel,
-            time=time,
-            voxel_size_um=voxel_size_um,
-            name=_stem(path),
-            file_name=path.name,
-        )
-    except (ShapeError, VolumeError) as error:
-        raise type(error)(f"{path}: {error}") from None
-    except MemoryError:
-        raise FileError(f"{path}: does not fit in memory: crop it first") from None
-
-
-def open_stack(path: str | os.PathLike[str]) -> Stack:
-    """Describe what a file holds, before a volume is chosen and without reading its pixels.
-
-    Raises
-    ------
-    FileError
-        If the path is missing, a plain folder, of an unknown format, truncated or damaged.
-    """
-    path = Path(path)
-    return _reader(path)(path)
-
-
-def write_volume(path: str | os.PathLike[str], volume: Volume, *, force: bool = False) -> Path:
-    """Write a volume with its voxel size and provenance.
-
-    Parameters
-    ----------
-    path : path
-        ``.ome.tif``, ``.ome.tiff``, ``.tif`` or ``.tiff`` give OME-TIFF (float32, zlib); ``.zarr`` gives OME-Zarr 0.5.
-    volume : Volume
-        Values are stored bit for bit.
-    force : bool
-        Replace an existing file.
-
-    Returns
-    -------
-    Path
-        Where the volume is now.
-
-    Raises
-    ------
-    FileError
-        If the suffix is unknown, the file exists and ``force`` is not set, or writing fails. Nothing is left behind.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix in _TIFF:
-        return write_tiff(path, volume, force=force)
-    if suffix == ".zarr":
-        return write_ome_zarr(path, volume, force=force)
-    raise FileError(f"{path}: cannot write {suffix or 'a file without suffix'}: use .ome.tif or .zarr")
-
-
-def list_volumes(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the files in ``folder``, not below it, that `read_volume` may read, sorted by name; hidden ones left out.
-
-    Raises
-    ------
-    FileError
-        If ``folder`` is missing, no folder, unreadable, or holds no such file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        problem = "not a folder" if folder.exists() else "no such folder"
-        raise FileError(f"{folder}: {problem}: give a folder of volumes")
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise FileError(f"{folder}: cannot list: {error.strerror}") from None
-    found = [
-        path
-        for path in entries
-        if path.suffix.lower() in READABLE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_dir() == (path.suffix.lower() == ".zarr")
-    ]
-    if not found:
-        raise FileError(f"{folder}: no volumes: expected files ending in {', '.join(READABLE_SUFFIXES)}")
-    return found
-
-
-def _reader(path: Path) -> Callable[[Path], Stack]:
-    """Choose the reader by suffix, or by the first bytes when the suffix is unknown."""
-    suffix = path.suffix.lower()
-    try:
-        if path.is_dir():
-            if is_zarr_folder(path):
-                return read_ome_zarr
-            raise FileError(f"{path}: is a folder without an OME-Zarr image: give one file")
-        with path.open("rb") as stream:
-            start = stream.read(4)
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot read: {error.strerror}") from None
-    if not start:
-        raise FileError(f"{path}: the file is empty")
-    if suffix in READERS:
-        return read_vendor
-    if suffix == ".npy":
-        return read_npy
-    if suffix in _TIFF or start in TIFF_STARTS:
-        return read_tiff
-    raise FileError(f"{path}: unknown format: expected {', '.join(READABLE_SUFFIXES)}")
-
-
-def _stem(path: Path) -> str:
-    """File name without its suffixes."""
-    name = path.name
-    for suffix in (".ome.tif", ".ome.tiff", ".ome.zarr", path.suffix):
-        if suffix and name.lower().endswith(suffix.lower()) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,162 @@
+"""A second canvas with its own slices: cameras stay locked, slices may be let go."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QHideEvent
+from qtpy.QtWidgets import QCheckBox, QSplitter, QVBoxLayout, QWidget
+
+from napari_vqldm.plugin.compare.looks import LinkedLook, VisibleOnly
+from napari_vqldm.plugin.compare.sync import CameraLock, SliceLock
+from napari_vqldm.plugin.compat import bare
+
+TITLE = "VQ-LDM comparison"
+LEAST_WIDTH = 200  # pixels of one canvas
+
+
+class SeparateCanvases(QWidget):
+    """One more canvas for each layer, in a dock of the viewer's window.
+
+    Layers are copied, since the slice that is shown lives on the layer: the copies share voxels, look and name with
+    the layers that they show, and follow their data.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer whose camera and slices are followed.
+    source : Image
+        Its contrast and rendering are shared by the first of ``layers``.
+    layers : sequence of Image
+        What to show: one canvas each, from left to right.
+    on_ended : callable, optional
+        Called once, also when the user closed the dock or deleted a layer.
+    """
+
+    def __init__(
+        self, viewer: Any, source: Any, layers: Sequence[Any], on_ended: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__()
+        from napari.components import ViewerModel
+        from napari.qt import QtViewer
+
+        viewer, layers = bare(viewer), [bare(layer) for layer in layers]
+        self.setObjectName("vqldm-canvases")
+        self._viewer = weakref.ref(viewer)
+        self._originals = [weakref.ref(layer) for layer in (bare(source), *layers)]
+        self._on_ended = on_ended
+        self._has_ended = False
+        self.models: list[Any] = []
+        self._canvases: list[Any] = []
+        self._follow: list[tuple[weakref.ref[Any], Callable[..., None]]] = []
+        splitter = QSplitter(Qt.Orientation.Horizontal)
+        for layer in layers:
+            model = ViewerModel(title=layer.name)
+            canvas = QtViewer(model)
+            canvas.setMinimumWidth(LEAST_WIDTH)
+            copy = _copy(layer)
+            model.add_layer(copy)
+            self._follow_data(layer, copy)
+            splitter.addWidget(canvas)
+            self.models.append(model)
+            self._canvases.append(canvas)
+        self._visible = VisibleOnly(viewer, [source])
+        self._look = LinkedLook([source, layers[0], self.models[0].layers[0]])
+        self._cameras = CameraLock([viewer, *self.models])
+        self._slices = SliceLock([viewer, *self.models])
+        self.independent = QCheckBox("Independent slices")
+        self.independent.setObjectName("vqldm-independent-slices")
+        self.independent.setToolTip("Let every canvas show its own slice; zoom, position and rotation stay the same")
+        self.independent.toggled.connect(self._set_independent)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(splitter, 1)
+        column.addWidget(self.independent)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def dock(self) -> Any:
+        """Put this into the window of the viewer; returns the dock widget."""
+        viewer = self._viewer()
+        if viewer is None:
+            return None
+        return viewer.window.add_dock_widget(self, name=TITLE, area="right", add_vertical_stretch=False)
+
+    def end(self) -> None:
+        """Unlink everything, take the dock away, delete the canvases, show the other layers; safe to call twice."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._slices.close()
+        self._cameras.close()
+        self._look.close()
+        self._visible.close()
+        for ref, callback in self._follow:
+            if (layer := ref()) is not None:
+                layer.events.data.disconnect(callback)
+        self._follow = []
+        viewer = self._viewer()
+        if viewer is not None:
+            viewer.layers.events.removed.disconnect(self._on_removed)
+            try:
+                viewer.window.remove_dock_widget(self)
+            except (LookupError, RuntimeError, AttributeError):
+                pass  # the user closed the dock, or the window is going
+        for model in self.models:
+            model.layers.clear()
+        for canvas in self._canvases:
+            canvas.close()
+            canvas.deleteLater()
+        self._canvases, self.models = [], []
+        self.setParent(None)
+        self.deleteLater()
+        if self._on_ended is not None:
+            self._on_ended()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """A closed dock only hides its content: look again when the event is over."""
+        super().hideEvent(event)
+        QTimer.singleShot(0, self._close_if_removed)
+
+    def _close_if_removed(self) -> None:
+        if self._has_ended:
+            return
+        viewer = self._viewer()
+        try:
+            docked = viewer is not None and any(
+                widget is self or widget.isAncestorOf(self) for widget in viewer.window.dock_widgets.values()
+            )
+        except (RuntimeError, AttributeError):  # the window is being taken down
+            docked = False
+        if not docked:
+            self.end()
+
+    def _set_independent(self, independent: bool) -> None:
+        self._slices.is_locked = not independent
+
+    def _follow_data(self, layer: Any, copy: Any) -> None:
+        """Show new voxels of the original in its copy."""
+        original, shown = weakref.ref(layer), weakref.ref(copy)
+
+        def update(_event: Any = None) -> None:
+            source, target = original(), shown()
+            if source is not None and target is not None:
+                target.data = source.data
+
+        layer.events.data.connect(update)
+        self._follow.append((original, update))
+
+    def _on_removed(self, event: Any) -> None:
+        if any(ref() is event.value for ref in self._originals):
+            self.end()
+
+
+def _copy(layer: Any) -> Any:
+    """Return a layer that shares voxels and look with another one."""
+    from napari.layers import Layer
+
+    copy = Layer.create(*layer.as_layer_data_tuple())
+    copy.visible = True
+    return copy

@@ -1,0 +1,99 @@
+"""Input, reconstruction and residual side by side in one canvas: one camera, one contrast, one slice."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from napari_vqldm.plugin.compare.looks import LinkedLook, VisibleOnly
+from napari_vqldm.plugin.compat import bare, grid_of
+
+GRID_FIELDS = ("enabled", "stride", "shape", "spacing")
+SPACING = 0.02  # of the size of one cell
+
+
+class SideBySide:
+    """Show layers in one row of cells, from left to right, until it is ended.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Its grid, its visible layers and its number of displayed axes are put back at the end.
+    layers : sequence of Image
+        From left to right. The first two share contrast, colormap and rendering. Layers after the first may be moved in
+        the layer list, since cells follow its order.
+    on_ended : callable, optional
+        Called once, also when one of the layers was deleted.
+    """
+
+    def __init__(self, viewer: Any, layers: Sequence[Any], on_ended: Callable[[], None] | None = None) -> None:
+        viewer = bare(viewer)
+        layers = [bare(layer) for layer in layers]
+        self._viewer = weakref.ref(viewer)
+        self._shown = [weakref.ref(layer) for layer in layers]
+        self._on_ended = on_ended
+        grid = grid_of(viewer)
+        self._grid_before = {name: getattr(grid, name) for name in GRID_FIELDS}
+        self._ndisplay_before = viewer.dims.ndisplay
+        self._names_before = [(weakref.ref(layer), _names_shown(layer)) for layer in layers]
+        put_in_order(viewer, layers)
+        self._visible = VisibleOnly(viewer, layers)
+        self._look = LinkedLook(layers[:2])
+        for layer in layers:
+            _show_name(layer, True)
+        grid.stride, grid.shape, grid.spacing = 1, (1, -1), SPACING
+        grid.enabled = True
+        viewer.reset_view()
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the cells are shown."""
+        return self._visible is not None and bool(self._grid_before)
+
+    def end(self) -> None:
+        """Put everything back; safe to call twice."""
+        if not self._grid_before:
+            return
+        before, self._grid_before = self._grid_before, {}
+        viewer = self._viewer()
+        self._look.close()
+        for ref, shown in self._names_before:
+            if (layer := ref()) is not None:
+                _show_name(layer, shown)
+        if viewer is not None:
+            viewer.layers.events.removed.disconnect(self._on_removed)
+            grid = grid_of(viewer)
+            for name, value in before.items():
+                setattr(grid, name, value)
+            self._visible.close()
+            if viewer.dims.ndisplay != self._ndisplay_before:
+                viewer.dims.ndisplay = self._ndisplay_before
+        if self._on_ended is not None:
+            self._on_ended()
+
+    def _on_removed(self, event: Any) -> None:
+        if any(ref() is event.value for ref in self._shown):
+            self.end()
+
+
+def put_in_order(viewer: Any, layers: Sequence[Any]) -> None:
+    """Move layers in the list of a viewer so that each comes after the one before it; the first one stays."""
+    stack = viewer.layers
+    for before, layer in pairwise(layers):
+        if stack.index(layer) < stack.index(before):
+            stack.move(stack.index(layer), stack.index(before) + 1)
+
+
+def _names_shown(layer: Any) -> bool:
+    overlay = getattr(layer, "name_overlay", None)
+    return bool(overlay.visible) if overlay is not None else False
+
+
+def _show_name(layer: Any, visible: bool) -> None:
+    """Write the name of a layer into its cell, where this napari can."""
+    overlay = getattr(layer, "name_overlay", None)
+    if overlay is not None:
+        overlay.visible = visible

@@ -1,0 +1,360 @@
+"""The lower half of the Reconstruct tab: numbers, views and maps of one reconstruction and its input."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_vqldm.errors import VqldmError
+from napari_vqldm.plugin.compare.controls import NOTHING, CompareControls
+from napari_vqldm.plugin.compare.modes import Modes
+from napari_vqldm.plugin.compare.pair import Pair
+from napari_vqldm.plugin.compare.plots import ComparisonPlots
+from napari_vqldm.plugin.compare.words import ceiling_text, numbers_text, series_text
+from napari_vqldm.plugin.compat import bare
+from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.fold import Fold
+from napari_vqldm.plugin.forms import make_form
+from napari_vqldm.plugin.layers import add_volume
+from napari_vqldm.plugin.reconstruct_work import Derived, TooLarge, read_work, residual_work, uncertainty_work
+from napari_vqldm.plugin.state.reconstruct import ReconstructState
+from napari_vqldm.plugin.widgets import CopyButton, SeedBox
+
+if TYPE_CHECKING:
+    from napari_vqldm.compare import Comparison
+
+
+class ComparePanel(QWidget):
+    """Compare the reconstruction that was made, or selected, last with its input.
+
+    Parameters
+    ----------
+    desk : Desk
+        Of the dock.
+    state : ReconstructState
+        Draws, kind and seed of the uncertainty map, and how volumes are coded.
+
+    Attributes
+    ----------
+    pair : Pair or None
+        What is compared.
+    modes : Modes
+        The view that is open.
+    """
+
+    too_large = Signal(object, object)  # TooLarge, and a callable that runs the job anyway
+
+    def __init__(self, desk: Desk, state: ReconstructState, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("vqldm-compare")
+        self.desk, self.state = desk, state
+        self.pairs: list[Pair] = []
+        self.pair: Pair | None = None
+        self._shown: Comparison | None = None
+        self._last_layer: Callable[[], Any] = lambda: None
+        self._is_busy = False
+        viewer = bare(desk.viewer)
+        self.modes = Modes(viewer, self._show_state)
+        self._build()
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        viewer.dims.events.point.connect(self._on_point)
+        desk.model_changed.connect(self._show_state)
+        state.events.kind.connect(self._show_state)
+        self._show_pair()
+
+    # --- pairs --------------------------------------------------------------------------------------------------------
+
+    def add_pair(self, pair: Pair) -> None:
+        """Compare a new reconstruction from now on."""
+        self.pairs.append(pair)
+        self._last_layer = lambda: pair.reconstruction
+        self.choose(pair)
+
+    def choose(self, pair: Pair | None) -> None:
+        """Compare another pair; None compares nothing."""
+        if pair is not self.pair:
+            self.modes.end()
+        self.pair = pair
+        self._show_pair()
+
+    def pair_of(self, layer: Any) -> Pair | None:
+        """Return the newest pair that a layer belongs to."""
+        layer = bare(layer)
+        return next((pair for pair in reversed(self.pairs) if pair.holds(layer)), None)
+
+    def close_panel(self) -> None:
+        """End every view and let go of viewer and state."""
+        self.modes.end()
+        viewer = self._viewer()
+        if viewer is not None:
+            viewer.layers.events.removed.disconnect(self._on_removed)
+            viewer.layers.selection.events.active.disconnect(self._on_active)
+            viewer.dims.events.point.disconnect(self._on_point)
+        self.desk.model_changed.disconnect(self._show_state)
+        self.state.events.kind.disconnect(self._show_state)
+        self.form.disconnect_state()
+        self.pairs, self.pair = [], None
+
+    # --- views --------------------------------------------------------------------------------------------------------
+
+    def open_view(self, name: str) -> None:
+        """Open a view by name, or end the open one with an empty name."""
+        views = {
+            "side": self.side_by_side,
+            "canvases": self.separate_canvases,
+            "blink": self.blink,
+            "wipe": self.wipe,
+        }
+        if name:
+            views[name]()
+        else:
+            self.modes.end()
+        self._show_state()
+
+    def side_by_side(self) -> None:
+        """Show input, reconstruction and residual in one row of the canvas."""
+        self._with_residual(self.modes.side_by_side)
+
+    def separate_canvases(self) -> None:
+        """Show reconstruction and residual in canvases of their own."""
+        self._with_residual(self.modes.separate_canvases)
+
+    def blink(self) -> None:
+        """Show input and reconstruction in turn; called again, stop."""
+        if self.modes.name == "blink":
+            self.modes.end()
+        elif self.pair is not None:
+            self.modes.blink(self.pair)
+
+    def wipe(self) -> None:
+        """Show the reconstruction left of a divider and the input right of it."""
+        pair = self.pair
+        if pair is None:
+            return
+        frame = pair.frame(self._viewer())
+        sources = self.desk.guarded(lambda: (pair.source(frame), pair.reconstruction_source(frame)))
+        if sources is None:
+            return
+
+        def show(volumes: list[Any]) -> None:
+            if self.pair is pair and self._is_there(pair):
+                source, reconstruction = volumes
+                self.modes.wipe(pair, reconstruction.data, source.data)
+                self.modes.move_wipe(self.controls.divider_share)
+
+        self._run("Prepare wipe", read_work(*sources), show)
+
+    # --- maps ---------------------------------------------------------------------------------------------------------
+
+    def make_residual(self, then: Callable[[Any], None] | None = None) -> None:
+        """Add a layer of input minus reconstruction; ``then`` is called with it."""
+        pair = self.pair
+        if pair is None:
+            return
+        frame = pair.frame(self._viewer())
+        sources = self.desk.guarded(lambda: (pair.source(frame), pair.reconstruction_source(frame)))
+        if sources is None:
+            return
+
+        def done(result: Derived) -> None:
+            layer = self._add_derived(pair, frame, "residual", result)
+            if layer is not None and then is not None:
+                then(layer)
+
+        self._run(f"Residual of {sources[0].name}", residual_work(*sources), done)
+
+    def make_uncertainty(self, *, is_forced: bool = False) -> None:
+        """Add a layer of the standard deviation over draws."""
+        pair = self.pair
+        if pair is None:
+            return
+        frame = pair.frame(self._viewer())
+        source = pair.source(frame)
+        requests = self.desk.guarded(lambda: (self.state.to_uncertainty_request(), self.state.to_request()))
+        if requests is None:
+            return
+
+        def done(result: Derived | TooLarge) -> None:
+            if isinstance(result, TooLarge):
+                self.too_large.emit(result, lambda: self.make_uncertainty(is_forced=True))
+            else:
+                self._add_derived(pair, frame, "uncertainty", result)
+
+        work = uncertainty_work(self.desk.model.spec(), source, *requests, is_forced=is_forced)
+        self._run(f"Uncertainty of {source.name}", work, done)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.controls = CompareControls()
+        self.controls.view_wanted.connect(self.open_view)
+        self.controls.switch_wanted.connect(self.modes.switch)
+        self.controls.divider_moved.connect(self.modes.move_wipe)
+        self.controls.residual_wanted.connect(self.make_residual)
+        self.controls.uncertainty_wanted.connect(self.make_uncertainty)
+        self.copy = CopyButton(
+            lambda: self.desk.python_of(self._copied_layer()), lambda: self.desk.command_of(self._copied_layer())
+        )
+        self.copy.failed.connect(self.desk.show_error)
+        self.form = make_form(self.state, ("draws", "kind"))
+        self.seed = SeedBox(self.state.seed)
+        self.seed.seed_changed.connect(self._on_seed)
+        self.plots = ComparisonPlots()
+        self.plots.plane_chosen.connect(self._go_to_plane)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.controls)
+        options = QWidget()
+        inner = QVBoxLayout(options)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.addWidget(self.form)
+        inner.addWidget(self.seed)
+        column.addWidget(
+            Fold(
+                "Options of the uncertainty map",
+                "vqldm-uncertainty-options",
+                options,
+                "How many draws, of what, from which seed",
+            )
+        )
+        self.plots_fold = Fold("Plots", "vqldm-plots", self.plots, "PSNR per plane, and power over frequency")
+        self.plots_fold.set_open(True)
+        column.addWidget(self.plots_fold)
+        column.addWidget(self.copy)
+
+    def _show_pair(self) -> None:
+        if self.pair is None:
+            self._shown = None
+            self.controls.show_numbers(NOTHING, "")
+            self.controls.series.setText("")
+            self.plots.show_comparison(None)
+        else:
+            self._show_frame(self.pair)
+            self.controls.series.setText(series_text(self.pair.comparisons))
+        self._show_state()
+
+    def _show_frame(self, pair: Pair) -> None:
+        comparison = pair.comparisons[pair.frame(self._viewer())]
+        if comparison is not self._shown:
+            self._shown = comparison
+            self.controls.show_numbers(numbers_text(comparison), ceiling_text(comparison))
+            self.plots.show_comparison(comparison, pair.cutoff_per_um)
+            self._mark_plane(pair)
+
+    def _show_state(self, *_: object) -> None:
+        header = self.desk.model.header
+        reason = "Open a model first." if header is None else self.state.why_no_uncertainty(header.config.family)
+        self.controls.show_state(
+            self.modes.name, has_pair=self.pair is not None, is_busy=self._is_busy, uncertainty_reason=reason
+        )
+        self.copy.setEnabled(self._last_layer() is not None)
+
+    def _with_residual(self, show: Callable[[Pair, Any], None]) -> None:
+        """Open a view that has a residual in it; it is computed first where there is none."""
+        pair, viewer = self.pair, self._viewer()
+        if pair is None or viewer is None:
+            return
+
+        def open_view(layer: Any) -> None:
+            if self.pair is pair and self._is_there(pair):
+                show(pair, layer)
+
+        known = pair.derived("residual", pair.frame(viewer), viewer)
+        if known is None:
+            self.make_residual(then=open_view)
+        else:
+            open_view(known)
+
+    def _run(self, title: str, work: Any, done: Callable[[Any], None]) -> None:
+        """Run a job of this panel; one at a time is enough for a person."""
+
+        def stopped(_failure: object = None) -> None:
+            self._is_busy = False
+            self._show_state()
+
+        def finished(result: Any) -> None:
+            self._is_busy = False
+            if result is not None:
+                done(result)
+            self._show_state()
+
+        self._is_busy = True
+        self.desk.run(title, work, on_done=finished, on_cancelled=stopped, on_failure=stopped)
+        self._show_state()
+
+    def _add_derived(self, pair: Pair, frame: int, kind: Any, result: Derived) -> Any:
+        """Add a map as a layer; None when its pair is gone."""
+        if not self._is_there(pair):
+            return None
+        for fingerprint, file in result.inputs.items():
+            self.desk.remember_input(fingerprint, file)
+        source = pair.source(frame)
+        which = f"{kind}, frame {frame}" if pair.is_series else kind
+        layer = add_volume(
+            self._viewer(), result.volume, name=f"{source.name} ({which})", like=source, limits=result.limits, kind=kind
+        )
+        pair.add_derived(kind, frame, layer)
+        self._last_layer = weakref.ref(layer)
+        self.desk.added(f"{kind.capitalize()} of {source.name}", [layer])
+        return layer
+
+    def _is_there(self, pair: Pair) -> bool:
+        viewer = self._viewer()
+        return viewer is not None and pair.is_in(viewer)
+
+    def _viewer(self) -> Any:
+        """The viewer, None when it is gone."""
+        try:
+            return bare(self.desk.viewer)
+        except VqldmError:
+            return None
+
+    def _copied_layer(self) -> Any:
+        layer = self._last_layer()
+        if layer is None:
+            raise VqldmError("expected a result to copy, got none: reconstruct a volume first")
+        return layer
+
+    def _on_removed(self, _event: Any = None) -> None:
+        self.pairs = [pair for pair in self.pairs if self._is_there(pair)]
+        if self.pair is not None and self.pair not in self.pairs:
+            self.choose(self.pairs[-1] if self.pairs else None)
+
+    def _on_active(self, _event: Any = None) -> None:
+        """Follow the selected layer to the comparison that it belongs to."""
+        viewer = self._viewer()
+        if viewer is None or self.modes.name:
+            return
+        pair = self.pair_of(viewer.layers.selection.active)
+        if pair is not None and pair is not self.pair:
+            self.choose(pair)
+
+    def _on_point(self, _event: Any = None) -> None:
+        viewer, pair = self._viewer(), self.pair
+        if viewer is None or pair is None or not pair.is_in(viewer):
+            return
+        self._show_frame(pair)
+        self._mark_plane(pair)
+
+    def _mark_plane(self, pair: Pair) -> None:
+        """Mark the plane in view."""
+        layer, point = pair.reconstruction, bare(self.desk.viewer).dims.point
+        if layer is not None and len(point) >= layer.ndim:
+            self.plots.mark_plane(round(float(layer.world_to_data(point[-layer.ndim :])[-3])))
+
+    def _go_to_plane(self, z: int) -> None:
+        viewer, pair = self._viewer(), self.pair
+        if viewer is None or pair is None or not pair.is_in(viewer):
+            return
+        layer = pair.reconstruction
+        position = [(n - 1) / 2 for n in layer.data.shape]
+        position[-3] = z
+        viewer.dims.set_point(viewer.dims.ndim - 3, layer.data_to_world(position)[-3])
+
+    def _on_seed(self, seed: int) -> None:
+        self.state.seed = seed

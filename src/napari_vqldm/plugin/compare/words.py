@@ -1,0 +1,90 @@
+"""What the numbers of a comparison mean, in plain words. No Qt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_vqldm.compare import Comparison
+
+
+def numbers_text(comparison: Comparison) -> str:
+    """Return one line: how close the reconstruction is to its input."""
+    if comparison.is_identical:
+        return "Identical to the input, voxel for voxel."
+    psnr = "not defined" if comparison.psnr_db is None else decibel(comparison.psnr_db)
+    ssim = "not defined" if comparison.ssim is None else f"{comparison.ssim:.3f}"
+    return f"Against the input: PSNR {psnr}, SSIM {ssim}, mean difference {comparison.mean_absolute_error:.3g}."
+
+
+def ceiling_text(comparison: Comparison) -> str:
+    """Return what the noise of the input allows, and what the distance to that means."""
+    ceiling, psnr = comparison.noise_ceiling_db, comparison.psnr_db
+    if comparison.is_identical:
+        return ""
+    if ceiling is None:
+        return f"Noise ceiling: not known, {comparison.missing.get('noise_ceiling_db', 'no noise was found')}."
+    text = f"A perfect noise-free result would score {decibel(ceiling)} against this noisy input."
+    if psnr is None:
+        return text
+    if psnr > ceiling + 0.5:
+        return f"{text} This one scores more: it keeps some of the noise."
+    if psnr < ceiling - 0.5:
+        return f"{text} This one is {ceiling - psnr:.1f} dB below: it lacks some structure or brightness."
+    return f"{text} This one is at that ceiling."
+
+
+def series_text(comparisons: Sequence[Comparison]) -> str:
+    """Return one line on all frames of a series; empty for a single volume."""
+    values = [c.psnr_db for c in comparisons if c.psnr_db is not None and math.isfinite(c.psnr_db)]
+    if len(comparisons) < 2 or not values:
+        return ""
+    mean = sum(values) / len(values)
+    return f"All {len(comparisons)} frames: PSNR {mean:.1f} dB on average, {min(values):.1f} to {max(values):.1f} dB."
+
+
+def plane_text(comparison: Comparison) -> str:
+    """Return the best and the worst plane in words: what the plot shows, without a plot."""
+    per_z = comparison.psnr_per_z_db
+    if per_z is None or not len(per_z):
+        return "PSNR per plane: " + comparison.missing.get("psnr_per_z_db", "not defined") + "."
+    worst, best = int(per_z.argmin()), int(per_z.argmax())
+    return (
+        f"PSNR per plane: {decibel(per_z[worst])} at z = {worst} (worst), {decibel(per_z[best])} at z = {best} (best)."
+    )
+
+
+def spectrum_text(comparison: Comparison, cutoff_per_um: float | None) -> str:
+    """Return how much power the reconstruction keeps below and above the cut-off of the optics."""
+    a, b = comparison.spectrum, comparison.reconstruction_spectrum
+    if a is None or b is None:
+        return "Power spectrum: " + comparison.missing.get("spectrum", "not defined") + "."
+    if cutoff_per_um is None:
+        return (
+            f"Power spectrum (thin line: input): {_share(b.power.sum(), a.power.sum())} of the input's power is kept."
+        )
+    inside = a.frequency_per_um <= cutoff_per_um
+    kept = _share(b.power[inside].sum(), a.power[inside].sum())
+    beyond = _share(b.power[~inside].sum(), a.power[~inside].sum())
+    return (
+        f"Power spectrum (thin line: input): {kept} of the input's power is kept below the cut-off of the optics "
+        f"({cutoff_per_um:.2g} cycles/µm), {beyond} above it, where there is only noise."
+    )
+
+
+def cutoff_of(optics: object) -> float | None:
+    """Return the lateral cut-off of a widefield microscope, 2 NA / wavelength, in cycles/um; None when not known."""
+    aperture = getattr(optics, "numerical_aperture", None)
+    wavelength = getattr(optics, "emission_wavelength_um", None)
+    return 2.0 * aperture / wavelength if aperture and wavelength else None
+
+
+def decibel(value: float) -> str:
+    """Return a level as text."""
+    return "identical" if math.isinf(value) and value > 0 else f"{value:.1f} dB"
+
+
+def _share(part: float, whole: float) -> str:
+    return "all" if whole <= 0 else f"{100.0 * part / whole:.0f} %"

@@ -1,0 +1,234 @@
+"""The Reconstruct tab: a layer, or a part of one, through the model and back; then compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from napari_vqldm.errors import VqldmError
+from napari_vqldm.plugin.compare.panel import ComparePanel
+from napari_vqldm.plugin.compare.words import cutoff_of
+from napari_vqldm.plugin.compat import bare
+from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.layers import LayerInfo, LayerSource, describe, provenance_of, shown_time, snapshot
+from napari_vqldm.plugin.open_volume import OpenVolume
+from napari_vqldm.plugin.reconstruct_result import ResultLayer
+from napari_vqldm.plugin.reconstruct_work import FrameDone, TooLarge, reconstruct_work
+from napari_vqldm.plugin.state.reconstruct import ReconstructState
+from napari_vqldm.plugin.tabs.reconstruct_input import InputForm, chosen_box
+from napari_vqldm.plugin.widgets import HelpLabel
+
+
+class ReconstructTab(QWidget):
+    """Send volumes through encoder and decoder, and compare what comes out with what went in.
+
+    Parameters
+    ----------
+    desk : Desk
+        Of the dock.
+    """
+
+    title = "Reconstruct"
+
+    def __init__(self, desk: Desk, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("vqldm-reconstruct")
+        self.desk = desk
+        self.state = ReconstructState()
+        self._is_closed = False
+        self._job: Any = None
+        self._result: ResultLayer | None = None
+        self._anyway: Callable[[], None] | None = None
+        self.open_volume = OpenVolume(desk)
+        self.input = InputForm(desk, self.state)
+        self.compare_panel = ComparePanel(desk, self.state)
+        self._build()
+        desk.model_changed.connect(self._show_state)
+        self.state.events.connect(self._on_state)
+        self._show_state()
+
+    # --- for the dock -------------------------------------------------------------------------------------------------
+
+    def start(self, then: Callable[[], None] | None = None, *, is_forced: bool = False) -> None:
+        """Reconstruct what is chosen; ``then`` is called when the result is there."""
+        self._show_state()
+        if not self.button.isEnabled():
+            return
+        layer, info = self.input.layer, self.input.info
+        if layer is None or info is None:
+            return
+        plan = self.desk.guarded(lambda: (self._sources(layer, info), self.state.to_request()))
+        if plan is None:
+            return
+        sources, request = plan
+        self._show_refusal(None, None)
+        result = ResultLayer(self.desk, layer, sources)
+        work = reconstruct_work(self.desk.model.spec(), sources, request, is_forced=is_forced)
+
+        def done(outcome: TooLarge | None) -> None:
+            self._ended()
+            if isinstance(outcome, TooLarge):
+                self._show_refusal(outcome, lambda: self.start(then, is_forced=True))
+                return
+            pair = result.finish(self._cutoff())
+            if pair is not None:
+                self.compare_panel.add_pair(pair)
+                if then is not None:
+                    then()
+
+        def show(step: object) -> None:
+            if isinstance(step, FrameDone) and not result.add(step) and self._job is not None:
+                self._job.cancel()
+
+        def stopped(_failure: object = None) -> None:
+            result.discard()
+            self._ended()
+
+        self._result = result
+        self._job = self.desk.run(
+            f"Reconstruct {sources[0].name}",
+            work,
+            on_step=show,
+            on_done=done,
+            on_cancelled=stopped,
+            on_failure=stopped,
+        )
+        self._show_state()
+
+    def compare(self, layer: Any) -> None:
+        """Show a layer beside its reconstruction; it is reconstructed first when it was not."""
+        layer = bare(layer)
+        pair = self.compare_panel.pair_of(layer)
+        if pair is not None:
+            self.compare_panel.choose(pair)
+            self.compare_panel.side_by_side()
+            return
+        record = provenance_of(layer) or {}
+        if record.get("verb") in ("decode", "residual", "uncertainty"):
+            error = VqldmError(
+                f"{layer.name!r} is a result whose input is not known here: choose the input and reconstruct it again"
+            )
+            self.desk.show_error(error)
+            return
+        info = describe(layer)
+        if not info.is_usable:
+            self.desk.show_error(VqldmError(info.reason))
+            return
+        self.input.choose(layer)
+        self.start(then=self.compare_panel.side_by_side)
+
+    def blink(self) -> None:
+        """Show input and reconstruction in turn; called again, stop."""
+        self.compare_panel.blink()
+
+    def close_tab(self) -> None:
+        """End every view and let go of viewer, layers and state; safe to call twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.desk.model_changed.disconnect(self._show_state)
+        self.state.events.disconnect(self._on_state)
+        self.compare_panel.close_panel()
+        self.input.close_input()
+        if self._result is not None:
+            self._result.discard()
+            self._result = None
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.input.changed.connect(self._on_input)
+        self.open_volume.opened.connect(self.input.choose)
+        self.button = QPushButton("Reconstruct")
+        self.button.setObjectName("vqldm-reconstruct-start")
+        self.button.clicked.connect(lambda _checked=False: self.start())
+        self.reason = HelpLabel()
+        self.reason.setObjectName("vqldm-reconstruct-reason")
+        self.estimate = HelpLabel()
+        self.estimate.setObjectName("vqldm-reconstruct-estimate")
+        self.anyway_button = QPushButton("Run anyway")
+        self.anyway_button.setObjectName("vqldm-reconstruct-anyway")
+        self.anyway_button.setToolTip("Start although the estimate says that the memory does not suffice")
+        self.anyway_button.clicked.connect(lambda _checked=False: self._run_anyway())
+        self.anyway_button.hide()
+        self.compare_panel.too_large.connect(self._show_refusal)
+        self._estimate_timer = QTimer(self)
+        self._estimate_timer.setSingleShot(True)
+        self._estimate_timer.setInterval(200)
+        self._estimate_timer.timeout.connect(self._show_estimate)
+        column = QVBoxLayout(self)
+        for widget in (self.open_volume, self.input, self.estimate, self.anyway_button, self.reason, self.button):
+            column.addWidget(widget)
+        column.addWidget(self.compare_panel)
+        column.addStretch(1)
+
+    def _sources(self, layer: Any, info: LayerInfo) -> list[LayerSource]:
+        """What to read: one volume, or every frame of a series."""
+        viewer = bare(self.desk.viewer)
+        box = chosen_box(self.state.region, viewer, layer, self.input.shapes_layer)
+        size = self.state.voxel_size_um(info)
+        channel = self.state.channel if info.num_channels > 1 else None
+        times: Sequence[int | None] = (None,)
+        if self.state.takes_all_frames(info):
+            times = range(info.num_times)
+        elif info.num_times > 1:
+            times = (shown_time(viewer, layer, info),)
+        return [snapshot(layer, time=time, channel=channel, box=box, voxel_size_um=size) for time in times]
+
+    def _cutoff(self) -> float | None:
+        header = self.desk.model.header
+        simulation = header.config.simulation if header is not None else None
+        return cutoff_of(getattr(simulation, "optics", None))
+
+    def _ended(self) -> None:
+        self._job, self._result = None, None
+        self._show_state()
+
+    def _on_state(self, *_: object) -> None:
+        self._show_state()
+
+    def _on_input(self) -> None:
+        self._show_refusal(None, None)
+        self._show_state()
+
+    def _show_state(self, *_: object) -> None:
+        viewer = self._viewer()
+        num_layers = 0 if viewer is None else len(viewer.layers)
+        reason = self.state.why_not(
+            has_model=self.desk.model.header is not None,
+            info=self.input.info,
+            num_layers=num_layers,
+            is_running=self._job is not None,
+        )
+        self.reason.setText(reason)
+        self.button.setEnabled(not reason)
+        self.button.setToolTip(reason or "Send the volume through the model and back, and compare the result with it")
+        self._estimate_timer.start()
+
+    def _show_estimate(self) -> None:
+        if self._is_closed or self._anyway is not None:
+            return
+        self.estimate.setText("")
+
+    def _show_refusal(self, refusal: TooLarge | None, anyway: Callable[[], None] | None) -> None:
+        """Say that memory does not suffice, and offer to try; None takes that back."""
+        self._anyway = anyway
+        if refusal is not None:
+            self.estimate.setText("\n".join(refusal.estimate.lines))
+        self.anyway_button.setVisible(anyway is not None)
+
+    def _run_anyway(self) -> None:
+        anyway = self._anyway
+        self._show_refusal(None, None)
+        if anyway is not None:
+            anyway()
+
+    def _viewer(self) -> Any:
+        """The viewer; None when it is gone."""
+        try:
+            return bare(self.desk.viewer)
+        except VqldmError:
+            return None

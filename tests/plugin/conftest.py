@@ -1,0 +1,176 @@
+"""A viewer with the plugin registered through its installed manifest, tiny checkpoints, waiting."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import napari
+    from pytestqt.qtbot import QtBot
+
+    from napari_vqldm.plugin.dock import Dock
+
+PLUGIN = "napari-vqldm"
+WIDGET = "VQ-LDM Microtubules"
+WINDOW = (8, 16, 16)
+
+# Before napari is imported: settings of the user stay out of the tests and the tests out of them; touching a viewer
+# from another thread is an error.
+_SETTINGS = tempfile.mkdtemp(prefix="napari-settings-")
+atexit.register(shutil.rmtree, _SETTINGS, ignore_errors=True)
+os.environ["NAPARI_CONFIG"] = str(Path(_SETTINGS) / "settings.yaml")
+os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
+
+
+def _missing() -> str | None:
+    """What keeps a window from opening here, or None."""
+    if absent := [name for name in ("napari", "pytestqt") if find_spec(name) is None]:
+        return f"tests of the dock need {' and '.join(absent)}: run make test"
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "tests of the dock need a display: run make test, or prefix the command with tools/with_display.sh"
+    return None
+
+
+MISSING = _missing()
+
+
+class SkippedModule(pytest.Module):
+    """A test file that is not imported, because what it imports is not there."""
+
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip(str(MISSING))
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip the whole folder, with one line in the summary, where no window can open."""
+    return SkippedModule.from_parent(parent, path=module_path) if MISSING else None
+
+
+@pytest.fixture(autouse=True)
+def _clean_themes() -> Iterator[None]:
+    """Back in force for this folder, see tests/conftest.py: themes that a test adds go away."""
+    from napari.utils import theme
+
+    before = set(theme.available_themes())
+    yield
+    for name in set(theme.available_themes()) - before:
+        theme.unregister_theme(name)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def tiny_model(path: Path, family: str) -> Path:
+    """Write a checkpoint with random weights that runs in milliseconds: 4 denoising steps, windows of 8 x 16 x 16."""
+    import torch
+
+    from napari_vqldm.checkpoint import save_checkpoint
+    from napari_vqldm.config import (
+        AutoencoderConfig,
+        DenoiserConfig,
+        DiffusionConfig,
+        ModelConfig,
+        QuantizerConfig,
+        SimulationConfig,
+    )
+    from napari_vqldm.latent import LatentSpace
+    from napari_vqldm.models.autoencoder import Autoencoder
+    from napari_vqldm.models.denoiser import Denoiser
+
+    torch.manual_seed(0)
+    config = ModelConfig(
+        family=family,
+        name=f"tiny-{family}",
+        autoencoder=AutoencoderConfig(
+            widths=(4, 8),
+            encoder_blocks=(0, 0),
+            decoder_blocks=(0, 0),
+            latent_channels=3,
+            quantizer=QuantizerConfig(codebook_size=16) if family == "vq-ldm" else None,
+        ),
+        denoiser=DenoiserConfig(
+            channels=(8, 8),
+            blocks=(1, 1),
+            strides=((2, 2, 2),),
+            attention=(False, False),
+            norm_groups=4,
+            head_channels=4,
+        ),
+        diffusion=DiffusionConfig(steps=4),
+        window=WINDOW,
+        voxel_size_range_um=((0.2, 0.1, 0.1), (0.25, 0.3, 0.3)),
+        simulation=SimulationConfig(shape=WINDOW),
+    )
+    autoencoder = Autoencoder(config.autoencoder)
+    channels = config.autoencoder.latent_channels
+    space = LatentSpace(autoencoder, torch.zeros(channels), torch.ones(channels))
+    return save_checkpoint(path, config=config, space=space, denoiser=Denoiser(config.denoiser, channels))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints with random weights by family: ``{"ldm": path, "vq-ldm": path}``."""
+    folder = tmp_path_factory.mktemp("models")
+    return {family: tiny_model(folder / f"tiny-{family}.safetensors", family) for family in ("ldm", "vq-ldm")}
+
+
+# --- viewer -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> Iterator[napari.Viewer]:
+    """A viewer that is not shown. Plugins are discovered as in the program, so the installed manifest counts."""
+    yield make_napari_viewer()
+    reset_settings()
+
+
+@pytest.fixture
+def shown_viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> Iterator[napari.Viewer]:
+    """A viewer on the screen, for tests that look at pixels."""
+    yield make_napari_viewer(show=True)
+    reset_settings()
+
+
+@pytest.fixture
+def dock(viewer: napari.Viewer) -> Dock:
+    """The dock, opened through the manifest."""
+    return open_dock(viewer)
+
+
+@pytest.fixture
+def shown_dock(shown_viewer: napari.Viewer) -> Dock:
+    """The dock in a viewer on the screen."""
+    return open_dock(shown_viewer)
+
+
+@pytest.fixture
+def wait_until(qtbot: QtBot) -> Callable[..., None]:
+    """Run the event loop until a condition holds: ``wait_until(condition, timeout=30_000)``, in ms."""
+
+    def wait(condition: Callable[[], Any], timeout: int = 30_000) -> None:
+        qtbot.waitUntil(lambda: bool(condition()), timeout=timeout)
+
+    return wait
+
+
+def open_dock(viewer: napari.Viewer) -> Dock:
+    """Open the dock as the Plugins menu does."""
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    return widget
+
+
+def reset_settings() -> None:
+    """Give the settings of the plugin their defaults again."""
+    from napari.settings import get_plugin_settings
+
+    get_plugin_settings(PLUGIN).reset()

@@ -1,0 +1,168 @@
+"""The Model tab with a real viewer: choosing, the card, devices."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
+
+from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.tabs.model import ModelTab
+
+
+@pytest.fixture
+def desk(viewer):
+    desk = Desk(viewer)
+    desk.failures = []
+    desk.failed.connect(desk.failures.append)
+    desk.model.open("ldm")
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def tab(desk, qtbot):
+    tab = ModelTab(desk)
+    qtbot.addWidget(tab)
+    tab.show()
+    yield tab
+    tab.close_tab()
+
+
+def load(desk, wait_until) -> None:
+    """Run a job that loads the model."""
+
+    def work(engine):
+        yield from engine.use(desk.model.spec())
+
+    done = []
+    desk.run("Load", work, on_done=lambda _: done.append(1))
+    wait_until(lambda: done)
+
+
+def test_the_open_model_is_chosen_and_its_card_is_shown(tab, desk):
+    assert tab.choice.currentData() == "ldm"
+    assert dict(tab.card.facts.rows)["Family"].startswith("ldm")
+    assert tab.card.sha256.full == desk.model.header.card.weights_sha256
+    assert "MT-Sim" in tab.card.scorecard.text()
+    assert "no sign of copies" in tab.card.memorization.text()
+    assert "filaments" in tab.card.limits.text()
+
+
+def test_choosing_a_bundled_model(tab, desk):
+    index = tab.choice.findData("vq-ldm")
+    tab.choice.setCurrentIndex(index)
+    tab.choice.activated.emit(index)
+    assert desk.model.name == "vq-ldm"
+    assert dict(tab.card.facts.rows)["Codebook"] == "1024 codes"
+
+
+def test_opening_a_file(tab, desk, tiny_checkpoints, monkeypatch):
+    path = str(tiny_checkpoints["ldm"])
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (path, ""))
+    tab.open_button.click()
+    assert desk.model.name == path
+    assert tab.choice.currentData() == path
+    assert tab.choice.currentText() == tiny_checkpoints["ldm"].name
+    assert "no quality gate" in tab.card.warning.text()
+    desk.model.open("ldm")
+    assert tab.choice.currentData() == "ldm"
+
+
+def test_a_bad_file_is_explained_and_the_old_card_stays(tab, desk, tmp_path):
+    path = tmp_path / "evil.safetensors"
+    path.write_bytes(b"PK\x03\x04" + bytes(20))
+    tab.open_checkpoint(path)
+    assert "never opened because it can run code" in desk.failures[0].cause
+    assert (desk.model.name, tab.choice.currentData()) == ("ldm", "ldm")
+    assert dict(tab.card.facts.rows)["Family"].startswith("ldm")
+
+
+def test_a_checkpoint_that_is_gone_from_its_folder_keeps_its_card(tab, desk, tiny_checkpoints, tmp_path, wait_until):
+    path = tmp_path / "mine.safetensors"
+    shutil.copy(tiny_checkpoints["ldm"], path)
+    tab.open_checkpoint(path)
+    load(desk, wait_until)
+    path.unlink()
+    desk.model.precision = "bf16"  # everything that listens looks at the model again
+    assert tab.card.sha256.full == desk.model.header.card.weights_sha256
+    assert tab.choice.currentText() == "mine.safetensors"
+
+
+def test_a_click_copies_the_whole_fingerprint(tab, desk, qtbot):
+    notices = []
+    desk.noticed.connect(notices.append)
+    qtbot.mouseClick(tab.card.sha256, Qt.MouseButton.LeftButton)
+    assert QApplication.clipboard().text() == desk.model.header.card.weights_sha256
+    assert notices
+
+
+def test_devices_appear_with_the_first_job(tab, desk, tiny_checkpoints, wait_until):
+    assert "first job" in tab.devices.text()
+    desk.model.open(tiny_checkpoints["ldm"])
+    load(desk, wait_until)
+    wait_until(lambda: "CPU" in tab.devices.text())
+    assert "GiB free" in tab.devices.text()
+    assert tab.compute.rows["device"].widget.choices == ("auto", "cpu")
+
+
+def test_a_device_that_was_not_found_stays_chosen(tab, desk, tiny_checkpoints, wait_until):
+    desk.model.open(tiny_checkpoints["ldm"])
+    desk.model.device = "cuda"
+    load(desk, wait_until)
+    wait_until(lambda: "CPU" in tab.devices.text())
+    assert desk.model.device == "cuda"  # the job has said that it used the CPU
+
+
+def test_how_it_computes_reaches_the_jobs(tab, desk):
+    tab.compute.rows["device"].widget.value = "cpu"
+    tab.compute.rows["precision"].widget.value = "bf16"
+    tab.compute.rows["threads"].widget.value = 2
+    spec = desk.model.spec()
+    assert (spec.device, spec.precision, spec.threads) == ("cpu", "bf16", 2)
+
+
+def test_curves_are_drawn_when_somebody_looks(tab):
+    curves = tab.card.curves
+    assert curves.plot is None
+    assert "denoiser/loss" in curves.text.text()
+    tab.card.folds["training"].button.click()
+    assert curves.plot is not None
+    curves.choice.setCurrentText("denoiser/loss")
+    x, y = curves._line.getData()
+    points = curves._header.training.curve["denoiser/loss"]
+    assert (list(x), list(y)) == ([p[0] for p in points], [p[1] for p in points])
+
+
+def test_curves_without_pyqtgraph_are_told_in_words(tab, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyqtgraph", None)
+    tab.card.folds["training"].button.click()
+    assert tab.card.curves.plot is None
+    assert "denoiser/loss" in tab.card.curves.text.text()
+
+
+def test_works_at_320_pixels_with_tooltips(tab):
+    for fold in tab.card.folds.values():
+        fold.set_open(True)
+    assert tab.minimumSizeHint().width() <= 320
+    assert all(button.toolTip() for button in (tab.open_button, *tab.compute.findChildren(QPushButton)))
+
+
+def test_a_closed_tab_hears_nothing(tab, desk, tiny_checkpoints):
+    tab.close_tab()
+    tab.close_tab()
+    desk.model.open(tiny_checkpoints["ldm"])
+    assert tab.choice.currentData() == "ldm"
+
+
+def test_the_tabs_bring_no_torch():
+    code = (
+        "import sys; import napari_vqldm.plugin.tabs.model, napari_vqldm.plugin.tabs.sample; "
+        "print([name for name in ('torch', 'pyqtgraph', 'monai') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,387 @@
+"""Walk through the dock in a real window and take the pictures of docs/tour.md.
+
+    bash tools/with_display.sh python tools/dock_tour.py [--out docs/media] [--quick]
+
+Every step is done as a user does it, through the manifest, the widgets and the bundled models. A step that does not reach
+its end, or shows what it should not, ends the script with an error: it is a smoke test, too. What "Copy as Python" put on
+the clipboard must stand in docs/tour.md word for word, so that the page cannot grow old unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PLUGIN, WIDGET = "napari-vqldm", "VQ-LDM Microtubules"
+SIZE = (1400, 900)  # pixels of the window
+COLORS = 128  # of a picture
+SLIDER_FRAMES = 21
+SLIDER_WIDTH = 560  # pixels of the animation
+TIMEOUT_S = 900.0
+SEEDS = (7, 8)
+STEPS_OF_SEEDS = 10  # five frames are sampled: a tour need not wait for the default
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "media")
+    parser.add_argument("--quick", action="store_true", help="few denoising steps and frames: does it run at all?")
+    parser.add_argument("--theme", default="dark", choices=("dark", "light"))
+    parser.add_argument("--dock-width", type=int, default=400, help="pixels")
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with own_settings():
+        tour = Tour(chosen.out, is_quick=chosen.quick, theme=chosen.theme, dock_width=chosen.dock_width)
+        for step in STEPS:
+            began = time.monotonic()
+            step(tour)
+            print(f"{step.__name__}: {time.monotonic() - began:.1f} s")
+        tour.close()
+    total = sum(path.stat().st_size for path in tour.written)
+    print(f"{len(tour.written)} pictures, {total / 2**20:.2f} MiB, in {chosen.out}")
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Keep the settings of the user out of the pictures, and the tour out of his settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")  # read when napari is imported
+        yield
+
+
+class Tour:
+    """A window with the dock, and what a person does to it."""
+
+    def __init__(self, out: Path, *, is_quick: bool, theme: str, dock_width: int) -> None:
+        import napari
+        from qtpy.QtCore import Qt
+        from qtpy.QtWidgets import QApplication
+
+        self.out, self.is_quick, self.written = out, is_quick, []
+        self.viewer = napari.Viewer(title="napari")
+        self.viewer.theme = theme
+        self.window = self.viewer.window._qt_window  # no public way to the window: its size and the width of docks
+        self.window.resize(*SIZE)
+        self.app = QApplication.instance()
+        container, self.dock = self.viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+        self.window.resizeDocks([container], [dock_width], Qt.Orientation.Horizontal)
+        self.desk = self.dock.desk
+        self.pump(1.5)
+        self.samples: list[Any] = []
+
+    # --- what a person does ---------------------------------------------------------------------------------------------
+
+    def pump(self, seconds: float) -> None:
+        """Look at the window for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.app.processEvents()
+            time.sleep(0.005)
+
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        """Wait for something; an error in the dock ends the tour."""
+        end = time.monotonic() + TIMEOUT_S
+        while not condition():
+            if self.dock.errors.report:
+                raise SystemExit(f"{what}: {self.dock.errors.report}")
+            if time.monotonic() > end:
+                raise SystemExit(f"{what}: not reached after {TIMEOUT_S:.0f} s")
+            self.app.processEvents()
+            time.sleep(0.005)
+
+    def idle(self, what: str) -> None:
+        """Wait until nothing runs."""
+        self.wait(lambda: not self.desk.runner.is_busy, what)
+        self.pump(0.5)
+
+    def click(self, button: Any) -> None:
+        """Press a button that must be enabled."""
+        require(button.isEnabled(), f"{button.objectName()} is disabled: {button.toolTip()}")
+        button.click()
+
+    def tab(self, title: str, shown: Any = None) -> Any:
+        """Bring a tab to the front, scrolled so that one of its widgets is seen."""
+        tab = self.dock.show_tab(title)
+        self.pump(0.3)
+        area = self.dock.tabs.currentWidget()
+        area.verticalScrollBar().setValue(0)
+        if shown is not None:
+            area.ensureWidgetVisible(shown, 0, 20)
+        self.pump(0.2)
+        return tab
+
+    def only(self, *layers: Any) -> None:
+        """Show these layers alone."""
+        for layer in self.viewer.layers:
+            layer.visible = layer in layers
+        self.viewer.layers.selection.active = layers[-1]
+
+    def look(self, ndisplay: int, angles: tuple[float, float, float] = (10.0, -30.0, 0.0)) -> None:
+        """Show a slice or the volume, filling the canvas."""
+        self.viewer.dims.ndisplay = ndisplay
+        self.viewer.fit_to_view()
+        if ndisplay == 3:
+            self.scene.camera.angles = angles
+        self.pump(0.5)
+
+    @property
+    def scene(self) -> Any:
+        """Where the camera is: older versions of napari have it at the viewer."""
+        return getattr(self.viewer, "scene", self.viewer)
+
+    # --- what a picture must show ---------------------------------------------------------------------------------------
+
+    def canvas(self) -> np.ndarray:
+        """Pixels of the canvas, gray (height, width)."""
+        self.pump(0.3)
+        pixels = self.viewer.screenshot(canvas_only=True, flash=False)[..., :3].mean(axis=2)
+        require(float(pixels.std()) > 1.0, "the canvas is blank")
+        return pixels
+
+    def screen(self) -> Image.Image:
+        """The whole window, as the screen shows it."""
+        self.pump(0.3)
+        return Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+
+    def picture(self, name: str) -> None:
+        """Write a picture of the whole window with few colors."""
+        require(not self.dock.errors.report, f"{name}: {self.dock.errors.report}")
+        path = self.out / f"tour-{name}.png"
+        self.screen().quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+        self.written.append(path)
+
+    def animation(self, name: str, frames: list[Image.Image]) -> None:
+        """Write frames of one size, forth and back, as a GIF with one palette."""
+        path = self.out / f"tour-{name}.gif"
+        palette = frames[len(frames) // 2].quantize(COLORS // 2)
+        drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        drawn += drawn[-2:0:-1]
+        drawn[0].save(path, save_all=True, append_images=drawn[1:], duration=120, loop=0, optimize=True)
+        self.written.append(path)
+
+    def close(self) -> None:
+        """Close the window; nothing may be left that runs."""
+        self.viewer.close()
+        self.app.processEvents()
+
+
+def require(holds: bool, what: str) -> None:
+    """End the tour when something does not hold."""
+    if not holds:
+        raise SystemExit(what)
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+def model(tour: Tour) -> None:
+    """The card of the bundled model, without PyTorch."""
+    tab = tour.tab("Model")
+    require(tab.card.isVisible() and len(tab.card.sha256.full) == 64, "the card is empty")
+    require("torch" not in sys.modules, "opening the dock imports torch")
+    tour.picture("model")
+
+
+def sample(tour: Tour) -> None:
+    """Two volumes from fixed seeds; the second one is seen forming."""
+    tab = tour.tab("Sample")
+    if tour.is_quick:
+        tab.state.steps = 2
+    for seed in SEEDS:
+        tab.seed_box.keep_box.setChecked(True)
+        tab.seed_box.seed = seed
+        tour.click(tab.button)
+        if seed == SEEDS[-1]:
+            tour.wait(lambda: preview(tour) is not None or not tour.desk.runner.is_busy, "preview")
+            tour.pump(0.0 if tour.is_quick else 5.0)
+            if preview(tour) is not None:
+                tour.only(preview(tour))
+                tour.look(3)
+                tour.picture("forming")
+        tour.idle(f"sample {seed}")
+        tour.samples.append(tour.viewer.layers[-1])
+    require(not np.array_equal(tour.samples[0].data, tour.samples[1].data), "two seeds give one volume")
+    require(preview(tour) is None, "the preview stays")
+    tour.only(tour.samples[0])
+    tour.look(3)
+    tour.canvas()
+    tour.picture("sample")
+
+
+def preview(tour: Tour) -> Any:
+    """The layer that shows a volume while it forms."""
+    return next((layer for layer in tour.viewer.layers if "preview" in layer.name.lower()), None)
+
+
+def camera(tour: Tour) -> None:
+    """A recording with little light, one slice."""
+    tab = tour.dock.sample_tab
+    tour.only(tour.samples[0])
+    tour.look(2)
+    clean = tour.canvas()
+    tab.camera.switch.setChecked(True)
+    tab.camera.state.photons = 30.0
+    tour.wait(lambda: tab.camera.live.layer is not None, "recording")
+    tour.idle("recording")
+    tour.only(tab.camera.live.layer)
+    tour.tab("Sample", tab.camera.copy)
+    noisy = tour.canvas()
+    require(roughness(noisy) > 1.5 * roughness(clean), "the recording has no noise")
+    tour.picture("camera")
+    tab.camera.switch.setChecked(False)
+
+
+def roughness(pixels: np.ndarray) -> float:
+    """Mean difference of neighbors."""
+    return float(np.abs(np.diff(pixels, axis=1)).mean())
+
+
+def compare(tour: Tour) -> None:
+    """A real stack, its reconstruction and what was lost, side by side."""
+    tab = tour.tab("Reconstruct")
+    tour.real = tour.viewer.open_sample(PLUGIN, "real")[0]
+    tour.only(tour.real)
+    tab.input.choose(tour.real)
+    tour.click(tab.button)
+    tour.idle("reconstruction")
+    panel = tab.compare_panel
+    require(panel.pair is not None, "no comparison")
+    tour.click(panel.controls.side_button)
+    tour.idle("residual")
+    tour.wait(lambda: panel.modes.name == "side", "side by side")
+    tour.look(2)
+    tour.tab("Reconstruct", panel.controls.uncertainty_button)
+    pixels = tour.canvas()
+    cells = np.array_split(pixels, 3, axis=1)
+    for cell in cells:
+        require(float(cell.std()) > 1.0, "an empty cell")
+    width = min(cell.shape[1] for cell in cells)
+    require(float(np.abs(cells[0][:, :width] - cells[2][:, :width]).mean()) > 1.0, "input and residual look the same")
+    tour.picture("compare")
+
+
+def uncertainty(tour: Tour) -> None:
+    """Where the reconstruction is unsure."""
+    tab = tour.dock.reconstruct_tab
+    panel = tab.compare_panel
+    tour.click(panel.controls.side_button)  # ends the view
+    tour.click(panel.controls.uncertainty_button)
+    tour.idle("uncertainty map")
+    layer = tour.viewer.layers[-1]
+    require("uncertainty" in layer.name and float(layer.data.max()) > 0, "no uncertainty map")
+    tour.only(layer)
+    tour.look(2)
+    tour.tab("Reconstruct", panel.plots)
+    tour.canvas()
+    tour.picture("uncertainty")
+
+
+def interpolate(tour: Tour) -> None:
+    """From one sample to the other under the slider."""
+    tab = tour.tab("Interpolate")
+    tab.ends.a.picker.choose(tour.samples[0])
+    tab.ends.b.picker.choose(tour.samples[1])
+    tour.click(tab.button)
+    tour.idle("encoding")
+    tour.wait(lambda: tab.view is not None and tab.view.frame is not None, "the first frame")
+    tour.only(tab.view.layer)
+    tour.look(3)
+    frames, images = [], []
+    for t in np.linspace(0, 1, 5 if tour.is_quick else SLIDER_FRAMES):
+        move(tour, tab, round(float(t), 3))
+        frames.append(np.asarray(tab.view.layer.data).copy())
+        image = tour.screen()
+        images.append(image.resize((SLIDER_WIDTH, image.height * SLIDER_WIDTH // image.width), Image.Resampling.LANCZOS))
+    for before, after in zip(frames, frames[1:], strict=False):
+        require(not np.array_equal(before, after), "two frames are the same")
+    tour.animation("slider", images)
+    move(tour, tab, 0.5)
+    tour.picture("interpolate")
+
+
+def move(tour: Tour, tab: Any, t: float) -> None:
+    """Move the slider and wait for the full frame."""
+    tab.play.slider.setValue(t)
+    tab.play.settled.emit()
+    tour.wait(
+        lambda: abs(tab.view.frame.t - t) < 1e-3 and tab.view.frame.quality != "preview", f"the frame at {t}"
+    )
+    tour.pump(0.1)
+
+
+def seeds(tour: Tour) -> None:
+    """From seed to seed: frames are sampled in the background."""
+    tab = tour.dock.interpolate_tab
+    for box, seed in ((tab.ends.a, 3), (tab.ends.b, 4)):
+        box.choice.setCurrentText("Seed")
+        box.seed_box.seed = seed
+    tab.state.kind = "slerp"
+    tab.state.steps = 2 if tour.is_quick else STEPS_OF_SEEDS
+    tour.click(tab.button)
+    tour.idle("frames between seeds")
+    require(len(tab.way.ts) == tab.state.num_frames, "a frame is missing")
+    move_sampled(tour, tab, 0.47, 0.5)
+    tour.only(tab.view.layer)
+    tour.look(3)
+    tour.tab("Interpolate", tab.output)
+    tour.canvas()
+    tour.picture("seeds")
+
+
+def move_sampled(tour: Tour, tab: Any, asked: float, shown: float) -> None:
+    """Move the slider beside a sampled frame, which is shown."""
+    tab.play.slider.setValue(asked)
+    tour.wait(lambda: abs(tab.view.frame.t - shown) < 1e-3, f"the frame at {shown}")
+    require(f"asked {asked}" in tab.play.shown.text(), f"the label says {tab.play.shown.text()!r}")
+
+
+def copy(tour: Tour) -> None:
+    """The script behind a layer; it stands in the tour."""
+    tour.only(tour.samples[0])
+    tour.dock.tools.copy.python_action.trigger()
+    text = tour.app.clipboard().text()
+    require("import napari_vqldm" in text, f"the clipboard has {text!r}")
+    tour.script = text
+    print(text)
+    page = ROOT / "docs" / "tour.md"
+    if not tour.is_quick and page.is_file():
+        blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        require(any(block.strip() == text.strip() for block in blocks), "docs/tour.md shows another script")
+
+
+def reproduce(tour: Tour) -> None:
+    """The same bits again."""
+    tour.look(3)
+    tour.click(tour.dock.tools.reproduce_button)
+    tour.idle("reproduction")
+    tour.wait(tour.dock.notice.isVisible, "the verdict")
+    require("identical" in tour.dock.notice.text(), f"not the same bits: {tour.dock.notice.text()}")
+    tour.tab("Sample")
+    tour.picture("reproduce")
+
+
+def undo(tour: Tour) -> None:
+    """Take back what was added last."""
+    before = len(tour.viewer.layers)
+    tour.click(tour.dock.tools.undo_button)
+    tour.pump(0.5)
+    require(len(tour.viewer.layers) < before, "nothing was taken back")
+
+
+STEPS = (model, sample, camera, compare, uncertainty, interpolate, seeds, copy, reproduce, undo)
+
+
+if __name__ == "__main__":
+    main()
