@@ -145,6 +145,7 @@ class Window:
         began = time.perf_counter()
         self.timer.start(TICK_MS)
         yield found
+        self.pump(0.05)
         self.timer.stop()
         gaps = sorted(self.gaps)
         found["seconds"] = round(time.perf_counter() - began, 3)

@@ -31,7 +31,9 @@ SLIDER_FRAMES = 21
 SLIDER_WIDTH = 560  # pixels of the animation
 TIMEOUT_S = 900.0
 SEEDS = (7, 8)
+VOXEL_SIZE = {"voxel_size_z_um": 0.2, "voxel_size_xy_um": 0.1}  # one for both, so that there is a way between them
 STEPS_OF_SEEDS = 10  # five frames are sampled: a tour need not wait for the default
+DRAWS = 4  # of the uncertainty map
 
 
 def main() -> None:
@@ -44,11 +46,13 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     with own_settings():
         tour = Tour(chosen.out, is_quick=chosen.quick, theme=chosen.theme, dock_width=chosen.dock_width)
-        for step in STEPS:
-            began = time.monotonic()
-            step(tour)
-            print(f"{step.__name__}: {time.monotonic() - began:.1f} s")
-        tour.close()
+        try:
+            for step in STEPS:
+                began = time.monotonic()
+                step(tour)
+                print(f"{step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+        finally:
+            tour.close()
     total = sum(path.stat().st_size for path in tour.written)
     print(f"{len(tour.written)} pictures, {total / 2**20:.2f} MiB, in {chosen.out}")
 
@@ -195,8 +199,14 @@ def model(tour: Tour) -> None:
 
 
 def sample(tour: Tour) -> None:
-    """Two volumes from fixed seeds; the second one is seen forming."""
+    """Two volumes from fixed seeds, of one voxel size; the second one is seen forming."""
     tab = tour.tab("Sample")
+    tour.wait(lambda: VOXEL_SIZE.keys() <= tab.knobs.knobs.keys(), "ranges of the conditions")
+    tab.conditions.set_open(True)
+    for name, value in VOXEL_SIZE.items():
+        tab.knobs.knobs[name].row.show_value(value)
+        tab.knobs.knobs[name].box.setChecked(True)
+    require(tab.state.condition == VOXEL_SIZE, f"the conditions are {tab.state.condition}")
     if tour.is_quick:
         tab.state.steps = 2
     for seed in SEEDS:
@@ -261,7 +271,10 @@ def compare(tour: Tour) -> None:
     tour.click(panel.controls.side_button)
     tour.idle("residual")
     tour.wait(lambda: panel.modes.name == "side", "side by side")
+    require(not tour.dock.progress.isVisible(), "the progress row stays")
     tour.look(2)
+    middle = [(n - 1) / 2 for n in tour.real.data.shape]
+    tour.viewer.dims.set_point(0, tour.real.data_to_world(middle)[0])
     tour.tab("Reconstruct", panel.controls.uncertainty_button)
     pixels = tour.canvas()
     cells = np.array_split(pixels, 3, axis=1)
@@ -277,6 +290,7 @@ def uncertainty(tour: Tour) -> None:
     tab = tour.dock.reconstruct_tab
     panel = tab.compare_panel
     tour.click(panel.controls.side_button)  # ends the view
+    tab.state.draws = 2 if tour.is_quick else DRAWS
     tour.click(panel.controls.uncertainty_button)
     tour.idle("uncertainty map")
     layer = tour.viewer.layers[-1]

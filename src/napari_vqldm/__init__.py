@@ -13,6 +13,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from napari_vqldm.compare import compare, residual
     from napari_vqldm.crop import crop
+    from napari_vqldm.estimate import (
+        Estimate,
+        estimate_camera,
+        estimate_encoding,
+        estimate_generation,
+        estimate_interpolation,
+        estimate_reconstruction,
+        estimate_uncertainty,
+    )
     from napari_vqldm.files import read_volume, write_volume
     from napari_vqldm.generate import generate, generate_steps
     from napari_vqldm.interpolate import blend, changed_codes, interpolate, interpolate_steps
@@ -28,14 +37,17 @@ if TYPE_CHECKING:
     )
     from napari_vqldm.record import record
     from napari_vqldm.reproduce import reproduce, reproduce_steps
+    from napari_vqldm.self_test import SelfTest, self_test, self_test_steps
     from napari_vqldm.simulation import simulate, simulate_steps
     from napari_vqldm.uncertainty import uncertainty, uncertainty_steps
     from napari_vqldm.volume import Volume
     from napari_vqldm.zoo import load
 
 _HOME = {
+    "Estimate": "estimate",
     "Latent": "reconstruct",
     "LinearDecoder": "preview",
+    "SelfTest": "self_test",
     "Volume": "volume",
     "blend": "interpolate",
     "changed_codes": "interpolate",
@@ -45,6 +57,12 @@ _HOME = {
     "decode_steps": "reconstruct",
     "encode": "reconstruct",
     "encode_steps": "reconstruct",
+    "estimate_camera": "estimate",
+    "estimate_encoding": "estimate",
+    "estimate_generation": "estimate",
+    "estimate_interpolation": "estimate",
+    "estimate_reconstruction": "estimate",
+    "estimate_uncertainty": "estimate",
     "fit_linear_decoder": "preview",
     "generate": "generate",
     "generate_steps": "generate",
@@ -58,6 +76,8 @@ _HOME = {
     "reproduce": "reproduce",
     "reproduce_steps": "reproduce",
     "residual": "compare",
+    "self_test": "self_test",
+    "self_test_steps": "self_test",
     "simulate": "simulation",
     "simulate_steps": "simulation",
     "uncertainty": "uncertainty",
@@ -66,8 +86,10 @@ _HOME = {
 }
 
 __all__ = [
+    "Estimate",
     "Latent",
     "LinearDecoder",
+    "SelfTest",
     "Volume",
     "__version__",
     "blend",
@@ -78,6 +100,12 @@ __all__ = [
     "decode_steps",
     "encode",
     "encode_steps",
+    "estimate_camera",
+    "estimate_encoding",
+    "estimate_generation",
+    "estimate_interpolation",
+    "estimate_reconstruction",
+    "estimate_uncertainty",
     "fit_linear_decoder",
     "generate",
     "generate_steps",
@@ -91,6 +119,8 @@ __all__ = [
     "reproduce",
     "reproduce_steps",
     "residual",
+    "self_test",
+    "self_test_steps",
     "simulate",
     "simulate_steps",
     "uncertainty",

@@ -183,7 +183,7 @@ def generate_steps(
     check_seed(seed)
     sampling = plan_sampling(model, shape, steps, sampler, guidance_scale, camera, precision)
     given = check_conditions(model.config, condition)
-    size = batch or (1 if model.device.type == "cpu" else _GPU_BATCH)
+    size = batch or default_batch(model.device)
     indices = range(start, start + count)
     batches = [indices[i : i + size] for i in range(0, count, size)]
     return _generate(model, sampling, seed, batches, given)
@@ -226,6 +226,11 @@ def plan_sampling(
     if not 1 <= steps <= highest:
         raise ConfigError(f"expected 1 to {highest} steps, got {steps}")
     return Sampling(shape, steps, sampler, float(guidance_scale), camera, precision)
+
+
+def default_batch(device: torch.device) -> int:
+    """Return how many volumes are generated at once unless told: 1 on the CPU, 8 on a GPU."""
+    return 1 if device.type == "cpu" else _GPU_BATCH
 
 
 def draw_start(model: Model, seed: int, index: int, given: Mapping[str, float | str] | None = None) -> Start:

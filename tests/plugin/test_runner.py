@@ -17,6 +17,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_vqldm.errors import VolumeError
+from napari_vqldm.plugin import runner as module
 from napari_vqldm.plugin.failures import Failure
 from napari_vqldm.plugin.inference import BaseEngine
 from napari_vqldm.plugin.jobs import Job, JobState, Note, Priority
@@ -447,6 +448,22 @@ def test_the_bar_goes_with_the_job(viewer: Any, runner: Runner, log: Log, wait_u
     wait_until(lambda: not runner.is_busy)
     assert bars() == []
     assert not viewer.window._task_status_manager.is_busy()
+
+
+def test_a_short_job_starts_before_it_ends(viewer: Any, runner: Runner, log: Log, wait_until: Any, monkeypatch) -> None:
+    """napari processes events while it makes a bar: what the job sends meanwhile must wait for its turn."""
+    make = module.ActivityBar
+
+    def slow_bar(title: str) -> Any:
+        wait_until(lambda: job.state is JobState.DONE)  # processes events
+        return make(title)
+
+    monkeypatch.setattr(module, "ActivityBar", slow_bar)
+    job = runner.run("short", counting(2), on_done=lambda _: log.add("done"))
+    wait_until(lambda: log.named("busy") == [("busy", True), ("busy", False)])
+    order = [entry[0] for entry in log.entries if entry[0] in ("started", "done", "ended")]
+    assert order == ["started", "done", "ended"]
+    assert bars() == []
 
 
 def test_interactive_and_silent_jobs_show_no_bar(viewer: Any, runner: Runner, log: Log, wait_until: Any) -> None:

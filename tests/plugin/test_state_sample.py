@@ -71,6 +71,9 @@ def test_every_condition_and_organisation_of_the_model_has_plain_words(header):
     assert set(allowed["organisation"]) <= set(ORGANISATIONS)
 
 
+VOXEL_SIZE = {"voxel_size_z_um": 0.2, "voxel_size_xy_um": 0.1}  # one for all volumes, unless it is asked for otherwise
+
+
 def test_another_model_drops_what_does_not_fit(header):
     state = SampleState(steps=5000, sampler="euler", condition={"psf_width_um": 0.2})
     other = changed(
@@ -79,7 +82,7 @@ def test_another_model_drops_what_does_not_fit(header):
         diffusion=header.config.diffusion.model_copy(update={"objective": "v", "num_train_timesteps": 100}),
     )
     state.take_model(other)
-    assert (state.shape, state.sampler, state.steps, dict(state.condition)) == ((8, 16, 16), None, 100, {})
+    assert (state.shape, state.sampler, state.steps, dict(state.condition)) == ((8, 16, 16), None, 100, VOXEL_SIZE)
     assert "ddim" in samplers_of(other)
     assert most_steps_of(other) == 100
     state.take_model(header)

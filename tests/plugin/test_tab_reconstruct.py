@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from napari_vqldm.files import read_volume, write_volume
-from napari_vqldm.plugin.compat import grid_of
+from napari_vqldm.plugin.compat import camera_of, grid_of
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layers import provenance_of
 from napari_vqldm.plugin.tabs.reconstruct import ReconstructTab
@@ -126,6 +126,30 @@ def test_a_region_lands_where_it_was_taken(viewer: Any, tab: ReconstructTab, idl
     assert np.array_equal(result.data, expected(tab, part).data)
 
 
+def test_what_the_view_shows_is_reconstructed(viewer: Any, tab: ReconstructTab, idle: Callable[[], None]) -> None:
+    source = add(viewer)
+    camera_of(viewer).zoom *= 4
+    viewer.screenshot(canvas_only=True, flash=False)  # draws: what is in view is known after that
+    tab.state.region = "view"
+    tab.start()
+    idle()
+    result = viewer.layers[-1]
+    start = np.round(np.asarray(result.translate) / SIZE).astype(int)
+    part = source.data[tuple(slice(s, s + n) for s, n in zip(start, result.data.shape, strict=True))]
+    assert part.shape == result.data.shape != source.data.shape
+    assert np.array_equal(result.data, expected(tab, part).data)
+
+
+def test_the_chosen_channel_is_reconstructed(viewer: Any, tab: ReconstructTab, idle: Callable[[], None]) -> None:
+    data = np.stack([stack(1), stack(2)])
+    add(viewer, data=data, scale=(1.0, *SIZE), units=("pixel", "um", "um", "um"), axis_labels=("c", "z", "y", "x"))
+    assert tab.input.channel.count() == 2
+    tab.input.channel.setCurrentIndex(1)
+    tab.start()
+    idle()
+    assert np.array_equal(viewer.layers[-1].data, expected(tab, data[1]).data)
+
+
 def test_a_region_without_a_shape_is_explained(viewer: Any, tab: ReconstructTab, failures: list[Any]) -> None:
     add(viewer)
     tab.state.region = "shapes"
@@ -230,6 +254,32 @@ def test_a_constant_layer_is_one_failure_and_leaves_nothing(
 
 
 # --- meanwhile --------------------------------------------------------------------------------------------------------
+
+
+def test_when_memory_runs_out_smaller_tiles_are_tried_and_said(
+    viewer: Any, tab: ReconstructTab, idle: Callable[[], None], failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_vqldm import reconstruct as _  # noqa: F401
+    from napari_vqldm.coding import MAX_VOXELS
+
+    module = sys.modules["napari_vqldm.reconstruct"]
+    steps, tried = module.reconstruct_steps, []
+
+    def short_of_memory(model: Any, volume: Volume, *, max_voxels: int) -> Iterator[Any]:
+        tried.append(max_voxels)
+        if max_voxels == MAX_VOXELS:
+            raise MemoryError
+        yield from steps(model, volume, max_voxels=max_voxels)
+
+    monkeypatch.setattr(module, "reconstruct_steps", short_of_memory)
+    notes: list[str] = []
+    tab.desk.runner.noted.connect(lambda _job, text: notes.append(text))
+    add(viewer)
+    tab.start()
+    idle()
+    assert failures == [] and tried == [MAX_VOXELS, MAX_VOXELS // 2]
+    assert any("Memory ran out" in note for note in notes)
+    assert len(viewer.layers) == 2
 
 
 def test_cancel_leaves_nothing(viewer: Any, tab: ReconstructTab, idle: Callable[[], None], qtbot: Any) -> None:
@@ -415,6 +465,19 @@ def test_a_file_without_choices_opens_at_once(
     assert np.array_equal(layer.data, read_volume(file).data) and np.allclose(layer.scale, SIZE)
     assert tab.input.layer is layer
     assert tab.desk.inputs
+
+
+def test_an_ome_zarr_is_opened_from_its_folder(
+    viewer: Any, tab: ReconstructTab, tmp_path: Path, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ome_zarr")
+    from qtpy.QtWidgets import QFileDialog
+
+    folder = write_volume(tmp_path / "cell.zarr", Volume(stack(), SIZE, name="cell"))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(folder))
+    tab.open_volume.folder_button.click()
+    wait_until(lambda: len(viewer.layers) == 1)
+    assert np.array_equal(viewer.layers[0].data, stack())
 
 
 def test_a_series_without_voxel_size_is_asked_about(

@@ -28,11 +28,18 @@ def info(
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Time the model on this machine instead: a few seconds.")
+    ] = False,
+    device: opt.Device = "auto",
     as_json: opt.AsJson = False,
 ) -> None:
     """Describe a model (its card), a volume file or a latent file."""
     reporter = Reporter(as_json)
     path = Path(target)
+    if self_test:
+        time_model(target, device, reporter)
+        return
     if path.suffix.lower() == ".safetensors" and _is_latent(path):
         _show(reporter, describe_latent(path))
     elif path.suffix.lower() == ".safetensors" or not (path.suffix or path.exists()):
@@ -41,6 +48,26 @@ def info(
         _show(reporter, describe_checkpoint(resolve(target)))
     else:
         _show(reporter, describe_volume(path, channel, time, voxel_size))
+
+
+def time_model(name: str, device: str, reporter: Reporter) -> None:
+    """Load a model, time its pieces and print how fast they are.
+
+    Raises
+    ------
+    CheckpointError
+        If ``name`` is neither a model nor a checkpoint.
+    """
+    from napari_vqldm.cli.models import load_model
+
+    model = load_model(name, device, reporter)
+    from napari_vqldm.self_test import self_test_steps
+
+    steps = reporter.track(self_test_steps(model), "timing")
+    found = next(step.result for step in steps if step.result is not None)
+    for line in found.lines():
+        reporter.line(line)
+    reporter.result({"kind": "self-test", **found.to_dict()})
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:

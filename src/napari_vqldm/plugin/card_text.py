@@ -185,7 +185,7 @@ def _words(name: str) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _span(low: float, high: float) -> str:

@@ -233,7 +233,8 @@ class Dock(QWidget):
             return
         card = model.header.card
         size = sum(card.parameters.values()) / 1e6
-        self.header.setText(f"{card.name} · {card.family} · {size:.1f} M parameters · {model.device}")
+        names = dict.fromkeys([card.name, card.family])  # bundled models are named like their family
+        self.header.setText(" · ".join([*names, f"{size:.1f} M parameters", str(model.device)]))
         self.header.setToolTip(str(model.path))
 
     def _on_started(self, job: Any) -> None:

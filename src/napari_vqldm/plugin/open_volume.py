@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
@@ -43,6 +53,12 @@ class OpenVolume(QWidget):
         if path:
             self.open_file(path)
 
+    def ask_folder(self) -> None:
+        """Ask for an OME-Zarr, which is a folder, and open it."""
+        path = QFileDialog.getExistingDirectory(self, "Open OME-Zarr")
+        if path:
+            self.open_file(path)
+
     def open_file(self, path: str) -> None:
         """Look into a file; open it at once when it leaves no choice, else show the choices."""
         self.desk.run(f"Look into {path}", inspect_work(str(path)), on_done=self._on_content, show_progress=False)
@@ -64,8 +80,12 @@ class OpenVolume(QWidget):
     def _build(self) -> None:
         self.button = QPushButton("Open volume…")
         self.button.setObjectName("vqldm-open-volume")
-        self.button.setToolTip("Open a z stack from a file, with its voxel size: TIFF, OME-TIFF, OME-Zarr, .npy, ...")
+        self.button.setToolTip("Open a z stack from a file, with its voxel size: TIFF, OME-TIFF, .npy, ...")
         self.button.clicked.connect(lambda _checked=False: self.ask())
+        self.folder_button = QPushButton("Open OME-Zarr…")
+        self.folder_button.setObjectName("vqldm-open-zarr")
+        self.folder_button.setToolTip("Open a z stack from an OME-Zarr folder")
+        self.folder_button.clicked.connect(lambda _checked=False: self.ask_folder())
         self.choices = QWidget()
         self.choices.setObjectName("vqldm-open-choices")
         self.title = HelpLabel()
@@ -104,7 +124,10 @@ class OpenVolume(QWidget):
         self.choices.hide()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.button)
+        row = QHBoxLayout()
+        row.addWidget(self.button)
+        row.addWidget(self.folder_button)
+        column.addLayout(row)
         column.addWidget(self.choices)
 
     def _on_content(self, content: FileContent) -> None:

@@ -15,7 +15,6 @@ from napari_vqldm.volume import Volume, hash_voxels
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
     from napari_vqldm.compare import Comparison
-    from napari_vqldm.estimate import Estimate
     from napari_vqldm.recipe import FileInput
 
 Work = Callable[[Engine], Iterator[Any]]
@@ -67,16 +66,7 @@ class Derived:
     inputs: Mapping[str, FileInput]
 
 
-@dataclass(frozen=True)
-class TooLarge:
-    """A job was not started, because it does not fit in the memory that is free."""
-
-    estimate: Estimate
-
-
-def reconstruct_work(
-    spec: ModelSpec, sources: Sequence[LayerSource], request: Mapping[str, Any], *, is_forced: bool = False
-) -> Work:
+def reconstruct_work(spec: ModelSpec, sources: Sequence[LayerSource], request: Mapping[str, Any]) -> Work:
     """Return the work that reconstructs volumes one after the other.
 
     Parameters
@@ -87,25 +77,17 @@ def reconstruct_work(
         Volumes of one shape; each is read when its turn comes.
     request : mapping
         From `ReconstructState.to_request`.
-    is_forced : bool
-        Run also when the estimate says that memory does not suffice.
 
     Returns
     -------
     callable
-        A generator function. It yields notes, `Progress` and one `FrameDone` for each source, and returns None, or
-        `TooLarge` when nothing was computed.
+        A generator function. It yields notes, `Progress` and one `FrameDone` for each source, and returns None.
     """
 
     def work(engine: Engine) -> Generator[Any, None, Any]:
         model = yield from engine.use(spec)
-        if not is_forced:
-            refusal = _refusal(_reconstruction_estimate(engine, model, sources, request))
-            if refusal is not None:
-                return refusal
         for frame, source in enumerate(sources):
             yield from _frame_steps(model, source, request, frame, len(sources))
-        return None
 
     return work
 
@@ -131,10 +113,8 @@ def uncertainty_work(
     source: LayerSource,
     request: Mapping[str, Any],
     tiles: Mapping[str, Any],
-    *,
-    is_forced: bool = False,
 ) -> Work:
-    """Return the work that maps how much the reconstruction varies; its result is a `Derived` or `TooLarge`.
+    """Return the work that maps how much the reconstruction varies; its result is a `Derived`.
 
     Parameters
     ----------
@@ -144,18 +124,12 @@ def uncertainty_work(
         The input.
     request, tiles : mapping
         From `ReconstructState.to_uncertainty_request` and `ReconstructState.to_request`.
-    is_forced : bool
-        As in `reconstruct_work`.
     """
 
     def work(engine: Engine) -> Generator[Any, None, Any]:
         from napari_vqldm.uncertainty import uncertainty_steps
 
         model = yield from engine.use(spec)
-        if not is_forced:
-            refusal = _refusal(_uncertainty_estimate(engine, model, source, request))
-            if refusal is not None:
-                return refusal
         volume = source.read()
         result = None
         chosen = {**request, **{key: value for key, value in tiles.items() if key != "max_voxels"}}
@@ -225,16 +199,3 @@ def _inputs(source: LayerSource, volume: Volume) -> dict[str, FileInput]:
     """The file behind a volume by its fingerprint; empty when the volume lies in no file as it is."""
     file = source.file_input
     return {hash_voxels(volume): file} if file is not None and source.is_in_file(volume) else {}
-
-
-def _refusal(estimate: Estimate | None) -> TooLarge | None:
-    """What a job returns instead of running out of memory."""
-    return TooLarge(estimate) if estimate is not None and not estimate.fits else None
-
-
-def _reconstruction_estimate(engine, model, sources, request):
-    return None
-
-
-def _uncertainty_estimate(engine, model, source, request):
-    return None

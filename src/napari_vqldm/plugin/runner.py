@@ -95,6 +95,8 @@ class Runner(QObject):
         self._active: dict[int, _Delivery] = {}
         self._is_closed = False
         self._is_waking = False
+        self._is_delivering = False
+        self._is_missed = False
         self._is_ticking = False
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
@@ -208,6 +210,18 @@ class Runner(QObject):
     def _deliver(self) -> None:
         """Deliver messages for a while; the rest after Qt had its turn."""
         self._is_waking = False  # before the queues are read: a message that comes now wakes again
+        if self._is_delivering:  # napari's bars process events when they are made: a job must not end before it starts
+            self._is_missed = True
+            return
+        self._is_delivering, self._is_missed = True, False
+        try:
+            self._deliver_for_a_while()
+        finally:
+            self._is_delivering = False
+            if self._is_missed:
+                self.wake()
+
+    def _deliver_for_a_while(self) -> None:
         end = monotonic() + SLOT_S
         for delivery in sorted(self._active.values(), key=lambda active: active.job.priority):
             while id(delivery.job) in self._active:

@@ -34,6 +34,7 @@ class VoxelSizeFields(QWidget):
             field.setRange(0.0, VOXEL_SIZE_RANGE_UM[1])
             field.setSingleStep(0.01)
             field.setSpecialValueText(UNKNOWN)
+            field.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # three of them fit into a narrow dock
             field.setMinimumWidth(50)
             field.setKeyboardTracking(False)
             field.valueChanged.connect(lambda value, i=index: self._on_field(i, value))

@@ -15,7 +15,7 @@ from napari_vqldm.plugin.compare.sync import CameraLock, SliceLock
 from napari_vqldm.plugin.compat import bare
 
 TITLE = "VQ-LDM comparison"
-LEAST_WIDTH = 200  # pixels of one canvas
+LEAST_WIDTH, LEAST_HEIGHT = 200, 240  # pixels of one canvas
 
 
 class SeparateCanvases(QWidget):
@@ -56,7 +56,7 @@ class SeparateCanvases(QWidget):
         for layer in layers:
             model = ViewerModel(title=layer.name)
             canvas = QtViewer(model)
-            canvas.setMinimumWidth(LEAST_WIDTH)
+            canvas.setMinimumSize(LEAST_WIDTH, LEAST_HEIGHT)
             copy = _copy(layer)
             model.add_layer(copy)
             self._follow_data(layer, copy)

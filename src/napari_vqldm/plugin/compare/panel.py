@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_vqldm.errors import VqldmError
@@ -20,7 +19,7 @@ from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.fold import Fold
 from napari_vqldm.plugin.forms import make_form
 from napari_vqldm.plugin.layers import add_volume
-from napari_vqldm.plugin.reconstruct_work import Derived, TooLarge, read_work, residual_work, uncertainty_work
+from napari_vqldm.plugin.reconstruct_work import Derived, read_work, residual_work, uncertainty_work
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
 from napari_vqldm.plugin.widgets import CopyButton, SeedBox
 
@@ -45,8 +44,6 @@ class ComparePanel(QWidget):
     modes : Modes
         The view that is open.
     """
-
-    too_large = Signal(object, object)  # TooLarge, and a callable that runs the job anyway
 
     def __init__(self, desk: Desk, state: ReconstructState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -168,7 +165,7 @@ class ComparePanel(QWidget):
 
         self._run(f"Residual of {sources[0].name}", residual_work(*sources), done)
 
-    def make_uncertainty(self, *, is_forced: bool = False) -> None:
+    def make_uncertainty(self) -> None:
         """Add a layer of the standard deviation over draws."""
         pair = self.pair
         if pair is None:
@@ -179,13 +176,10 @@ class ComparePanel(QWidget):
         if requests is None:
             return
 
-        def done(result: Derived | TooLarge) -> None:
-            if isinstance(result, TooLarge):
-                self.too_large.emit(result, lambda: self.make_uncertainty(is_forced=True))
-            else:
-                self._add_derived(pair, frame, "uncertainty", result)
+        def done(result: Derived) -> None:
+            self._add_derived(pair, frame, "uncertainty", result)
 
-        work = uncertainty_work(self.desk.model.spec(), source, *requests, is_forced=is_forced)
+        work = uncertainty_work(self.desk.model.spec(), source, *requests)
         self._run(f"Uncertainty of {source.name}", work, done)
 
     # --- inside -------------------------------------------------------------------------------------------------------

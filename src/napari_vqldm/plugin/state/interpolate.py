@@ -11,7 +11,7 @@ import numpy as np
 from psygnal import SignalGroupDescriptor
 
 from napari_vqldm.card import Header
-from napari_vqldm.condition_ranges import allowed_conditions
+from napari_vqldm.condition_ranges import middle_voxel_size, voxel_size_conditions
 from napari_vqldm.config import SAMPLERS_OF
 from napari_vqldm.plugin.knobs import knob
 from napari_vqldm.volume import Float3, Int3
@@ -220,15 +220,14 @@ class InterpolateState:
         """Return the voxel size that all frames between two seeds share, or None to draw it."""
         if header is None or not self.same_voxel_size:
             return None
-        ranges = _voxel_ranges(header)
-        return {name: _rounded(math.sqrt(low * high)) for name, (low, high) in ranges.items()} or None
+        return middle_voxel_size(header.config) or None
 
     def seed_request(self, header: Header) -> dict[str, Any]:
         """Return the keyword arguments of `napari_vqldm.generate` for the seed that meets a layer: its grid."""
         seed, layer = (self.a, self.b) if self.a.is_seed else (self.b, self.a)
         size = self.voxel_size_of(layer)
         condition = dict(zip(VOXEL_CONDITIONS, (size[0], size[2]), strict=True)) if size is not None else {}
-        known = _voxel_ranges(header)
+        known = voxel_size_conditions(header.config)
         return {
             "count": 1,
             "shape": layer.shape,
@@ -273,7 +272,10 @@ class InterpolateState:
         first, second = self.voxel_size_of(a), self.voxel_size_of(b)
         if first is None or second is None or np.allclose(first, second, rtol=_SAME_SIZE, atol=0):
             return ""
-        return f"The ends differ in voxel size: {_um(first)} and {_um(second)}: choose two of one voxel size."
+        return (
+            f"The ends differ in voxel size: {_um(first)} and {_um(second)}: choose two of one voxel size. "
+            "The Sample tab makes such volumes when both voxel sizes are fixed under Conditions."
+        )
 
     def _problem_of_mixed(self, header: Header) -> str:
         layer = self.b if self.a.is_seed else self.a
@@ -285,7 +287,7 @@ class InterpolateState:
                 f"A seed gives at most {_times(window)} voxels, {layer.name!r} has {_times(shape)}: "
                 "crop the layer first."
             )
-        ranges = _voxel_ranges(header)
+        ranges = voxel_size_conditions(header.config)
         if len(ranges) < len(VOXEL_CONDITIONS):
             return ""
         (z_low, z_high), (low, high) = (ranges[name] for name in VOXEL_CONDITIONS)
@@ -338,12 +340,6 @@ def next_place(place: int, direction: int, num: int, is_ping_pong: bool) -> tupl
     if 0 <= place + direction < num:
         return place + direction, direction
     return (place - direction, -direction) if is_ping_pong else (0, 1)
-
-
-def _voxel_ranges(header: Header) -> dict[str, tuple[float, float]]:
-    """Trained range of the voxel sizes that the model takes as conditions."""
-    allowed = allowed_conditions(header.config)
-    return {name: (float(r[0]), float(r[1])) for name in VOXEL_CONDITIONS if (r := allowed.get(name)) is not None}
 
 
 def _within(value: float, low: float, high: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 from napari_vqldm.card import Header
+from napari_vqldm.condition_ranges import middle_voxel_size
 from napari_vqldm.config import SAMPLERS_OF, ModelConfig
 from napari_vqldm.plugin.knobs import knob
 from napari_vqldm.plugin.pace import words_for
@@ -171,9 +172,12 @@ class SampleState:
         return self.size_z, self.size_y, self.size_x
 
     def take_model(self, header: Header) -> None:
-        """Fit the choices to a model: its window, and nothing that another model was asked for."""
+        """Fit the choices to a model: its window, and nothing that another model was asked for.
+
+        The voxel size is fixed, so that volumes have one size in micrometres and can be compared and interpolated.
+        """
         self.size_z, self.size_y, self.size_x = header.config.window
-        self.condition = {}
+        self.condition = middle_voxel_size(header.config)
         if self.sampler not in samplers_of(header):
             self.sampler = None
         if self.steps is not None:

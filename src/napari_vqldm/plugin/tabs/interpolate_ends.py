@@ -51,7 +51,7 @@ class EndsBox(QWidget):
         self.size_row = QWidget()
         sizes = QHBoxLayout(self.size_row)
         sizes.setContentsMargins(0, 0, 0, 0)
-        for widget in (QLabel("Voxel size"), *self.sizes):
+        for widget in (QLabel("Voxel size (µm)"), *self.sizes):
             sizes.addWidget(widget)
         self._pictures = QTimer(self)
         self._pictures.setSingleShot(True)
@@ -173,6 +173,6 @@ def _size_box(axis: str) -> QDoubleSpinBox:
     box.setDecimals(4)
     box.setRange(0.0, 100.0)
     box.setSingleStep(0.01)
-    box.setSuffix(" um")
+    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # three of them fit into a narrow dock
     box.setToolTip(f"Size of a voxel along {axis}, in micrometres")
     return box

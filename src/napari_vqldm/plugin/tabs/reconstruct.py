@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_vqldm.errors import VqldmError
@@ -16,7 +15,7 @@ from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layers import LayerInfo, LayerSource, describe, provenance_of, shown_time, snapshot
 from napari_vqldm.plugin.open_volume import OpenVolume
 from napari_vqldm.plugin.reconstruct_result import ResultLayer
-from napari_vqldm.plugin.reconstruct_work import FrameDone, TooLarge, reconstruct_work
+from napari_vqldm.plugin.reconstruct_work import FrameDone, reconstruct_work
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
 from napari_vqldm.plugin.tabs.reconstruct_input import InputForm, chosen_box
 from napari_vqldm.plugin.widgets import HelpLabel
@@ -41,7 +40,6 @@ class ReconstructTab(QWidget):
         self._is_closed = False
         self._job: Any = None
         self._result: ResultLayer | None = None
-        self._anyway: Callable[[], None] | None = None
         self.open_volume = OpenVolume(desk)
         self.input = InputForm(desk, self.state)
         self.compare_panel = ComparePanel(desk, self.state)
@@ -52,7 +50,7 @@ class ReconstructTab(QWidget):
 
     # --- for the dock -------------------------------------------------------------------------------------------------
 
-    def start(self, then: Callable[[], None] | None = None, *, is_forced: bool = False) -> None:
+    def start(self, then: Callable[[], None] | None = None) -> None:
         """Reconstruct what is chosen; ``then`` is called when the result is there."""
         self._show_state()
         if not self.button.isEnabled():
@@ -64,15 +62,11 @@ class ReconstructTab(QWidget):
         if plan is None:
             return
         sources, request = plan
-        self._show_refusal(None, None)
         result = ResultLayer(self.desk, layer, sources)
-        work = reconstruct_work(self.desk.model.spec(), sources, request, is_forced=is_forced)
+        work = reconstruct_work(self.desk.model.spec(), sources, request)
 
-        def done(outcome: TooLarge | None) -> None:
+        def done(_outcome: object) -> None:
             self._ended()
-            if isinstance(outcome, TooLarge):
-                self._show_refusal(outcome, lambda: self.start(then, is_forced=True))
-                return
             pair = result.finish(self._cutoff())
             if pair is not None:
                 self.compare_panel.add_pair(pair)
@@ -140,27 +134,15 @@ class ReconstructTab(QWidget):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.input.changed.connect(self._on_input)
+        self.input.changed.connect(self._show_state)
         self.open_volume.opened.connect(self.input.choose)
         self.button = QPushButton("Reconstruct")
         self.button.setObjectName("vqldm-reconstruct-start")
         self.button.clicked.connect(lambda _checked=False: self.start())
         self.reason = HelpLabel()
         self.reason.setObjectName("vqldm-reconstruct-reason")
-        self.estimate = HelpLabel()
-        self.estimate.setObjectName("vqldm-reconstruct-estimate")
-        self.anyway_button = QPushButton("Run anyway")
-        self.anyway_button.setObjectName("vqldm-reconstruct-anyway")
-        self.anyway_button.setToolTip("Start although the estimate says that the memory does not suffice")
-        self.anyway_button.clicked.connect(lambda _checked=False: self._run_anyway())
-        self.anyway_button.hide()
-        self.compare_panel.too_large.connect(self._show_refusal)
-        self._estimate_timer = QTimer(self)
-        self._estimate_timer.setSingleShot(True)
-        self._estimate_timer.setInterval(200)
-        self._estimate_timer.timeout.connect(self._show_estimate)
         column = QVBoxLayout(self)
-        for widget in (self.open_volume, self.input, self.estimate, self.anyway_button, self.reason, self.button):
+        for widget in (self.open_volume, self.input, self.reason, self.button):
             column.addWidget(widget)
         column.addWidget(self.compare_panel)
         column.addStretch(1)
@@ -190,10 +172,6 @@ class ReconstructTab(QWidget):
     def _on_state(self, *_: object) -> None:
         self._show_state()
 
-    def _on_input(self) -> None:
-        self._show_refusal(None, None)
-        self._show_state()
-
     def _show_state(self, *_: object) -> None:
         viewer = self._viewer()
         num_layers = 0 if viewer is None else len(viewer.layers)
@@ -206,25 +184,6 @@ class ReconstructTab(QWidget):
         self.reason.setText(reason)
         self.button.setEnabled(not reason)
         self.button.setToolTip(reason or "Send the volume through the model and back, and compare the result with it")
-        self._estimate_timer.start()
-
-    def _show_estimate(self) -> None:
-        if self._is_closed or self._anyway is not None:
-            return
-        self.estimate.setText("")
-
-    def _show_refusal(self, refusal: TooLarge | None, anyway: Callable[[], None] | None) -> None:
-        """Say that memory does not suffice, and offer to try; None takes that back."""
-        self._anyway = anyway
-        if refusal is not None:
-            self.estimate.setText("\n".join(refusal.estimate.lines))
-        self.anyway_button.setVisible(anyway is not None)
-
-    def _run_anyway(self) -> None:
-        anyway = self._anyway
-        self._show_refusal(None, None)
-        if anyway is not None:
-            anyway()
 
     def _viewer(self) -> Any:
         """The viewer; None when it is gone."""
