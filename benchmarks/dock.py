@@ -42,7 +42,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.child:
         name, _, model = chosen.child.partition(":")
-        print("\n" + json.dumps(CHILDREN[name](model)))
+        print("\n" + json.dumps(CHILDREN[name](model)), flush=True)
         return
     repeats, models = (1, ["vq-ldm"]) if chosen.quick else (3, ["ldm", "vq-ldm"])
     opened = [child("opening") for _ in range(repeats)]
@@ -255,7 +255,7 @@ def slider(model: str) -> dict[str, Any]:
         window.pump(1.0)
         previews, fulls = [], []
         with window.watched() as row:
-            for t in (0.11, 0.29, 0.43, 0.57, 0.71, 0.89):
+            for t in (place + 0.01 * ndisplay for place in (0.11, 0.29, 0.43, 0.57, 0.71, 0.89)):
                 began = time.perf_counter()
                 window.click(lambda t=t: tab.play.slider.setValue(t))
                 window.wait(lambda t=t: abs(tab.view.frame.t - t) < 1e-6, "a frame")

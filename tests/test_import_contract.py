@@ -16,8 +16,8 @@ import napari_vqldm
 ROOT = Path(__file__).parents[1]
 GUI = ("napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "magicgui", "superqt", "psygnal", "pyqtgraph")
 TORCH_FREE = (
-    "condition_ranges", "errors", "memory", "volume", "config", "config_base", "config_diffusion", "config_networks", "config_simulation", "card",
-    "intensity", "tiles", "resample", "pictures", "files",
+    "condition_ranges", "errors", "memory", "volume", "config", "config_base", "config_diffusion", "config_networks",
+    "config_simulation", "card", "intensity", "tiles", "resample", "pictures", "files",
 )  # fmt: skip
 EVERY_MODULE = sorted(
     info.name

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
 from napari_vqldm.errors import ShapeError, VolumeError
 
@@ -101,6 +100,8 @@ def estimate_intensity(data: npt.NDArray[Any]) -> IntensityScale:
 
 def _estimate_unit(unit: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Background and scale of a volume whose values lie in [0, 1]."""
+    from scipy.ndimage import gaussian_filter  # slow to import, and an `IntensityScale` does not need it
+
     smooth = gaussian_filter(unit, _SMOOTHING)
     background, noise = _lower_mode(smooth)
     above = smooth - background

@@ -18,7 +18,6 @@ from napari_vqldm.plugin.state.sample import (
     CONDITIONS,
     ORGANISATIONS,
     SampleState,
-    Speed,
     most_steps_of,
     samplers_of,
 )
@@ -118,14 +117,7 @@ def test_extent_is_a_range_unless_the_voxel_size_is_fixed(header):
 
 def test_button_says_what_happens():
     assert SampleState().action() == "Generate 1 volume"
-    assert SampleState(count=3).action(17.0) == "Generate 3 volumes, about 17 s"
-
-
-def test_estimate_counts_evaluations(header):
-    speed = Speed(0.5, 2.0)
-    assert SampleState(steps=4).seconds(header, speed) == 4 * 0.5 + 2
-    assert SampleState(2, steps=4, sampler="heun").seconds(header, speed) == 2 * (4 * 2 * 0.5 + 2)
-    assert SampleState(steps=4, sampler="heun", guidance_scale=2.0).seconds(header, speed) == 4 * 4 * 0.5 + 2
+    assert SampleState(count=3).action() == "Generate 3 volumes"
 
 
 # --- camera -----------------------------------------------------------------------------------------------------------

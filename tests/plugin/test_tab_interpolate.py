@@ -518,6 +518,50 @@ def test_a_failure_is_shown_and_the_button_works_again(viewer, make_tab, wait_un
 # --- player -----------------------------------------------------------------------------------------------------------
 
 
+def set_free(monkeypatch, num_bytes: int) -> None:
+    """Let estimates believe that so much memory is free."""
+    from napari_vqldm.estimate import jobs
+
+    monkeypatch.setattr(jobs, "available_bytes", lambda *_: num_bytes)
+
+
+@pytest.mark.parametrize("is_seeds", [False, True])
+def test_what_does_not_fit_is_refused_and_runs_anyway(viewer, make_tab, monkeypatch, wait_until, is_seeds):
+    set_free(monkeypatch, 1)
+    add(viewer, "a", 1)
+    add(viewer, "b", 2)
+    tab = make_tab()
+    if is_seeds:
+        seeds(tab)
+    else:
+        choose(tab, viewer, "a", "b")
+    tab.start()
+    wait_until(lambda: not tab.desk.runner.is_busy)
+    assert len(viewer.layers) == 2
+    assert tab.way is None and tab.view is None and tab.button.isEnabled()
+    assert "does not fit" in tab.estimate.text and not tab.estimate.anyway_button.isHidden()
+    tab.estimate.anyway_button.click()
+    wait_until(lambda: not tab.desk.runner.is_busy and shown_t(tab) == 0.0)
+    assert len(viewer.layers) == 3
+    assert tab.estimate.anyway_button.isHidden()
+
+
+def test_the_estimate_follows_ends_and_frames(viewer, make_tab, monkeypatch, wait_until, shown_of):
+    set_free(monkeypatch, 2**34)
+    tab = shown_of(make_tab())
+    seeds(tab)
+    wait_until(lambda: "first run" in tab.estimate.text)
+    tab.start()
+    wait_until(lambda: not tab.desk.runner.is_busy)
+    wait_until(lambda: tab.estimate.text.startswith("About "))
+    few = tab.estimate.text
+    tab.state.num_frames = 17
+    tab.state.steps = 1000
+    wait_until(lambda: tab.estimate.text not in ("", few))
+    tab.ends.b.seed_box.seed = 3  # the same as A: nothing can run
+    wait_until(lambda: tab.estimate.text == "")
+
+
 def test_playing_goes_back_and_forth_and_stops_on_close(encoded, wait_until):
     tab, seen = encoded(), []
     tab.state.fps = 30.0

@@ -126,6 +126,64 @@ def test_how_it_computes_reaches_the_jobs(tab, desk):
     assert (spec.device, spec.precision, spec.threads) == ("cpu", "bf16", 2)
 
 
+def test_the_self_test_fills_its_lines_and_makes_estimates_measured(tab, desk, tiny_checkpoints, qtbot, wait_until):
+    from napari_vqldm.plugin.estimate_box import EstimateBox
+    from napari_vqldm.plugin.estimating import generation_ask
+
+    box = EstimateBox(desk, "test", lambda: generation_ask({"count": 2}))
+    qtbot.addWidget(box)
+    box.show()
+    desk.model.open(tiny_checkpoints["ldm"])
+    load(desk, wait_until)
+    wait_until(lambda: "rough" in box.text)
+    progress = []
+    desk.runner.progressed.connect(lambda _job, done, total, *_: progress.append((done, total)))
+    assert tab.times.text() == ""
+    tab.test_button.click()
+    assert not tab.test_button.isEnabled() and "running" in tab.test_button.toolTip()
+    wait_until(lambda: tab.test_button.isEnabled())
+    lines = tab.times.text().splitlines()
+    assert lines[0].startswith("tiny-ldm on ") and any(line.startswith("denoise: ") for line in lines)
+    assert progress[-1][0] == progress[-1][1] > 5
+    wait_until(lambda: box.text.startswith("About ") and "rough" not in box.text)
+    box.close_box()
+
+
+def test_times_belong_to_a_model_and_how_it_computes(tab, desk, tiny_checkpoints, wait_until):
+    desk.model.open(tiny_checkpoints["ldm"])
+    tab.test_button.click()
+    wait_until(lambda: tab.times.text())
+    text = tab.times.text()
+    desk.model.open(tiny_checkpoints["vq-ldm"])
+    assert tab.times.text() == ""
+    desk.model.open(tiny_checkpoints["ldm"])
+    assert tab.times.text() == text
+    desk.model.threads = 2
+    assert tab.times.text() == ""
+
+
+def test_a_cancelled_self_test_says_nothing(tab, desk, tiny_checkpoints, monkeypatch, wait_until):
+    import time
+    from importlib import import_module
+
+    module = import_module("napari_vqldm.self_test")  # the package names the verb so
+    pieces = module.self_test_steps
+
+    def slow(*arguments):
+        for step in pieces(*arguments):
+            time.sleep(0.2)
+            yield step
+
+    monkeypatch.setattr(module, "self_test_steps", slow)
+    desk.model.open(tiny_checkpoints["ldm"])
+    tab.test_button.click()
+    wait_until(lambda: any(delivery.pace.done for delivery in desk.runner._active.values()))
+    desk.runner.cancel_all()
+    wait_until(lambda: tab.test_button.isEnabled())
+    assert tab.times.text() == ""
+    assert desk.failures == []
+
+
 def test_curves_are_drawn_when_somebody_looks(tab):
     curves = tab.card.curves
     assert curves.plot is None

@@ -294,6 +294,77 @@ def test_cancel_leaves_nothing(viewer: Any, tab: ReconstructTab, idle: Callable[
     assert tab.button.isEnabled() and not tab.desk.undo.can_undo
 
 
+def set_free(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
+    """Let estimates believe that so much memory is free."""
+    from napari_vqldm.estimate import jobs
+
+    monkeypatch.setattr(jobs, "available_bytes", lambda *_: num_bytes)
+
+
+def test_what_does_not_fit_is_refused_and_runs_anyway(
+    viewer: Any, tab: ReconstructTab, idle: Callable[[], None], monkeypatch: pytest.MonkeyPatch, failures: list[Any]
+) -> None:
+    tab.show()
+    source = add(viewer)
+    set_free(monkeypatch, 1)
+    opened: list[int] = []
+    tab.start(then=lambda: opened.append(1))
+    idle()
+    assert list(viewer.layers) == [source] and failures == []
+    assert "does not fit" in tab.estimate.text and tab.estimate.anyway_button.isVisible()
+    assert tab.button.isEnabled() and tab.compare_panel.pair is None
+    tab.estimate.anyway_button.click()
+    idle()
+    assert np.array_equal(viewer.layers[-1].data, expected(tab, source.data).data)
+    assert opened == [1] and not tab.estimate.anyway_button.isVisible()
+
+
+def test_an_uncertainty_map_that_does_not_fit_is_refused_and_runs_anyway(
+    viewer: Any, tab: ReconstructTab, idle: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tab.show()
+    add(viewer)
+    tab.state.draws = 2
+    tab.start()
+    idle()
+    set_free(monkeypatch, 1)
+    panel = tab.compare_panel
+    panel.controls.uncertainty_wanted.emit()
+    idle()
+    assert len(viewer.layers) == 2
+    assert panel.estimate.text.startswith("Uncertainty map: Nothing was started.")
+    assert not tab.estimate.anyway_button.isVisible()
+    panel.estimate.anyway_button.click()
+    idle()
+    assert viewer.layers[-1].name == "cell (uncertainty)"
+
+
+def test_the_estimate_follows_layer_frames_and_draws(
+    viewer: Any,
+    tab: ReconstructTab,
+    idle: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Callable[..., None],
+) -> None:
+    set_free(monkeypatch, 2**34)
+    tab.show()
+    movie = np.stack([stack(seed) for seed in range(3)])
+    add(viewer, "movie", data=movie, scale=(2.0, *SIZE), units=("s", "um", "um", "um"))
+    wait_until(lambda: "first run" in tab.estimate.text)
+    tab.start()
+    idle()
+    wait_until(lambda: tab.estimate.text.startswith("About "))
+    one = tab.estimate.text
+    wait_until(lambda: tab.compare_panel.estimate.text.startswith("Uncertainty map: about "))
+    few = tab.compare_panel.estimate.text
+    movies = np.broadcast_to(movie[:1], (400, *movie.shape[1:]))
+    tab.input.choose(add(viewer, "long", data=movies, scale=(2.0, *SIZE), units=("s", "um", "um", "um")))
+    tab.state.frames = "all"
+    wait_until(lambda: tab.estimate.text not in ("", one))
+    tab.state.draws = 256
+    wait_until(lambda: tab.compare_panel.estimate.text not in ("", few))
+
+
 @pytest.mark.parametrize("what", ["rename", "delete input", "delete result", "close tab"])
 def test_the_user_may_do_anything_meanwhile(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], failures: list[Any], qtbot: Any, what: str

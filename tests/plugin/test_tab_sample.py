@@ -159,11 +159,6 @@ def test_weights_count(tab, desk, checkpoints, tmp_path, wait_until):
     assert not np.array_equal(first.data, second.data)
 
 
-def test_time_of_the_next_run_is_told_after_the_first(tab, wait_until):
-    run(tab, wait_until)
-    assert tab.button.text().startswith("Generate 1 volume, about ")
-
-
 # --- preview, cancel, errors ------------------------------------------------------------------------------------------
 
 
@@ -273,10 +268,61 @@ def test_out_of_memory_goes_on_with_smaller_batches(tab, desk, monkeypatch, wait
     tab.state.count, tab.state.batch = 4, 4
     run(tab, wait_until)
     assert [provenance_of(layer)["request"]["index"] for layer in desk.viewer.layers] == [0, 1, 2, 3]
-    assert [note for note in notes if "memory" in note] == [
+    assert [note for note in notes if "Not enough memory" in note] == [
         "Not enough memory for 4 volumes at once: trying 2.",
         "Not enough memory for 2 volumes at once: trying 1.",
     ]
+
+
+# --- estimates --------------------------------------------------------------------------------------------------------
+
+
+def set_free(monkeypatch, num_bytes: int) -> None:
+    """Let estimates believe that so much memory is free."""
+    monkeypatch.setattr(import_module("napari_vqldm.estimate.jobs"), "available_bytes", lambda *_: num_bytes)
+
+
+def test_what_does_not_fit_is_refused_and_runs_anyway_with_the_same_seed(tab, desk, model, monkeypatch, wait_until):
+    set_free(monkeypatch, 1)
+    tab.seed_box.keep_box.setChecked(False)
+    run(tab, wait_until)
+    seed = tab.state.seed
+    assert names(desk) == [] and desk.undo.title == ""
+    assert tab.estimate.text.startswith("Nothing was started.") and "does not fit" in tab.estimate.text
+    assert tab.estimate.anyway_button.isVisible()
+    tab.estimate.anyway_button.click()
+    assert not tab.button.isEnabled()
+    wait_until(lambda: not desk.runner.is_busy and tab.button.isEnabled())
+    (layer,) = desk.viewer.layers
+    assert provenance_of(layer)["request"]["seed"] == tab.state.seed == seed
+    np.testing.assert_array_equal(layer.data, nv.generate(model, **tab.state.to_request())[0].data)
+
+
+def test_another_request_takes_the_refusal_back(tab, desk, monkeypatch, wait_until):
+    set_free(monkeypatch, 1)
+    run(tab, wait_until)
+    assert tab.estimate.anyway_button.isVisible()
+    set_free(monkeypatch, 2**34)
+    tab.state.count = 2
+    assert not tab.estimate.anyway_button.isVisible()
+    wait_until(lambda: tab.estimate.text.startswith("About "))
+    run(tab, wait_until)
+    assert len(names(desk)) == 2
+
+
+def test_the_line_follows_count_and_size(tab, desk, monkeypatch, wait_until):
+    set_free(monkeypatch, 2**34)
+    wait_until(lambda: "first run" in tab.estimate.text)
+    run(tab, wait_until)
+    wait_until(lambda: tab.estimate.text.startswith("About "))
+    seen = [tab.estimate.text]
+    tab.state.count = 1000
+    wait_until(lambda: tab.estimate.text not in ("", *seen))
+    seen.append(tab.estimate.text)
+    tab.state.size_z, tab.state.size_y, tab.state.size_x = 2, 2, 2
+    wait_until(lambda: tab.estimate.text not in ("", *seen))
+    tab.state.size_z = 4096  # larger than the window: nothing to estimate, the reason is told
+    wait_until(lambda: tab.estimate.text == "")
 
 
 def test_the_viewer_may_lose_the_tab_in_the_middle_of_a_job(tab, desk, monkeypatch, wait_until):

@@ -7,6 +7,7 @@ from napari_vqldm.estimate.jobs import (
     estimate_generation,
     estimate_interpolation,
     estimate_reconstruction,
+    estimate_sequence,
     estimate_uncertainty,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "estimate_generation",
     "estimate_interpolation",
     "estimate_reconstruction",
+    "estimate_sequence",
     "estimate_uncertainty",
 ]

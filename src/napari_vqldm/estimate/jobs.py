@@ -7,7 +7,7 @@ machine, or, without one, guessed from the number of operations and said to be r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from napari_vqldm.checkpoint import Model
@@ -245,6 +245,27 @@ def estimate_camera(model: Model, shape: Int3, *, self_test: SelfTest | None = N
     return _estimate(model, [camera_cost(shape, speed)], 0, speed)
 
 
+def estimate_sequence(model: Model, estimates: Sequence[Estimate]) -> Estimate:
+    """Estimate jobs with one model that run one after the other: the time of all, the most memory of one.
+
+    Results of earlier jobs, which wait meanwhile, are not counted.
+
+    Raises
+    ------
+    ConfigError
+        If there are no jobs.
+    """
+    if not estimates:
+        raise ConfigError("expected one estimate or more, got none")
+    return _told(
+        model,
+        max(estimate.memory_bytes for estimate in estimates),
+        max(estimate.main_memory_bytes for estimate in estimates),
+        sum(estimate.seconds for estimate in estimates),
+        all(estimate.is_measured for estimate in estimates),
+    )
+
+
 def _window_decoding(model: Model, precision: Precision, count: int, speed: Speed) -> Cost:
     """Decode ``count`` windows one after the other."""
     window = model.config.window
@@ -255,18 +276,19 @@ def _window_decoding(model: Model, precision: Precision, count: int, speed: Spee
 def _estimate(model: Model, parts: Iterable[Cost], kept: int, speed: Speed) -> Estimate:
     """Sum up parts that run one after the other while ``kept`` bytes of results wait."""
     total = together(parts).holding(kept)
-    device = str(model.device)
-    needed, free, main_free = (
-        total.main_bytes if model.device.type == "cpu" else total.device_bytes,
-        available_bytes(device),
-        available_bytes(),
-    )
-    lines = [f"about {_duration(total.seconds)}, {_size(needed)} of memory{_free(free)}"]
+    needed = total.main_bytes if model.device.type == "cpu" else total.device_bytes
+    return _told(model, needed, total.main_bytes, total.seconds, speed.is_measured)
+
+
+def _told(model: Model, needed: int, main_needed: int, seconds: float, is_measured: bool) -> Estimate:
+    """Put numbers into sentences, beside the memory that is free now."""
+    free, main_free = available_bytes(str(model.device)), available_bytes()
+    lines = [f"about {_duration(seconds)}, {_size(needed)} of memory{_free(free)}"]
     if model.device.type != "cpu":
-        lines.append(f"and {_size(total.main_bytes)} of main memory{_free(main_free)}")
-    if not speed.is_measured:
+        lines.append(f"and {_size(main_needed)} of main memory{_free(main_free)}")
+    if not is_measured:
         lines.append("the time is rough: a self-test of the model makes it better")
-    result = Estimate(needed, total.seconds, free, total.main_bytes, main_free, speed.is_measured, tuple(lines))
+    result = Estimate(needed, seconds, free, main_needed, main_free, is_measured, tuple(lines))
     if not result.fits:
         return Estimate(
             **{**vars(result), "lines": (*lines, "this does not fit: choose less, or close other programs")}

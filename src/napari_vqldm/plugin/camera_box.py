@@ -58,7 +58,11 @@ class CameraBox(QWidget):
             slider.value_changed.connect(lambda value, n=name: setattr(self.state, n, value))
             self.sliders[name] = slider
             column.addWidget(slider)
-        self.copy = CopyButton(lambda: desk.python_of(self._recording()), lambda: desk.command_of(self._recording()))
+        self.copy = CopyButton(
+            lambda: desk.python_of(self._recording()),
+            lambda: desk.command_of(self._recording()),
+            text="Copy recording",
+        )
         self.copy.setObjectName("vqldm-camera-copy")
         self.copy.failed.connect(desk.show_error)
         column.addWidget(self.copy)

@@ -21,17 +21,23 @@ class CopyButton(QPushButton):
         Return the text, or raise `VqldmError`, which goes to `failed`.
     parent : QWidget, optional
         Of the button.
+    text : str
+        On the button: what is copied, where several buttons are seen at once.
     """
 
     failed = Signal(object)  # VqldmError, for the error panel
     copied = Signal(str)  # the text
 
     def __init__(
-        self, python: Callable[[], str], command: Callable[[], str] | None = None, parent: QWidget | None = None
+        self,
+        python: Callable[[], str],
+        command: Callable[[], str] | None = None,
+        parent: QWidget | None = None,
+        text: str = "Copy",
     ) -> None:
         super().__init__(parent)
         self.setObjectName("vqldm-copy")
-        self.setText("Copy")
+        self.setText(text)
         self.setToolTip("Copy what computes this again, bit for bit, outside napari")
         self._menu = QMenu(self)
         self._menu.setToolTipsVisible(True)
@@ -44,7 +50,7 @@ class CopyButton(QPushButton):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SHOWN_MS)
-        self._timer.timeout.connect(lambda: self.setText("Copy"))
+        self._timer.timeout.connect(lambda: self.setText(text))
 
     def _copy(self, text_of: Callable[[], str]) -> None:
         try:

@@ -19,6 +19,7 @@ from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, sho
 from napari_vqldm.plugin.runner import Runner
 from napari_vqldm.plugin.settings import read_settings
 from napari_vqldm.plugin.state.model import ModelState
+from napari_vqldm.plugin.timing import Timing
 from napari_vqldm.plugin.undo import Undo
 from napari_vqldm.recipe import FileInput, command_line, python_script
 
@@ -40,6 +41,8 @@ class Desk(QObject):
         Chosen checkpoint, device, precision, threads.
     runner : Runner
         Runs jobs on the inference thread.
+    timing : Timing
+        Self-tests: the button's, and the one in the background.
     undo : Undo
         Layers that we added.
     frames : ByteCache
@@ -58,6 +61,7 @@ class Desk(QObject):
         self._viewer = weakref.ref(bare(viewer))
         self.model = ModelState(device=settings.device, precision=settings.precision, threads=settings.threads)
         self.runner = Runner(parent=self)
+        self.timing = Timing(self.runner, self.model.spec, self)
         self.undo = Undo(bare(viewer))
         self.frames = ByteCache(settings.cache_mib * MIB)
         self.inputs: dict[str, FileInput] = {}
@@ -129,7 +133,7 @@ class Desk(QObject):
         VqldmError
             If the layer carries no record of ours.
         """
-        record = provenance_of(layer)
+        record: Mapping[str, Any] | None = provenance_of(layer)
         if record is not None and record.get("verb") == SERIES:
             record = self.snapshot_shown(layer).provenance
         if not record:
@@ -180,6 +184,7 @@ class Desk(QObject):
     def close(self) -> None:
         """Cancel all work, stop the inference thread, let go of layers."""
         self.model.events.disconnect(self._on_model_event)
+        self.timing.close()
         self.runner.close()
         self.undo.clear()
         self.frames.clear()

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QHideEvent, QShowEvent
-from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QLabel, QMainWindow, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 from napari_vqldm.errors import VqldmError
@@ -57,7 +57,7 @@ class Dock(QWidget):
         self.setObjectName("vqldm-dock")
         self.setAcceptDrops(True)
         self.desk = Desk(napari_viewer, self)
-        self._keys: list[str] = []
+        self._keys: dict[str, Any] = {}
         self._is_closed = False
         self._build()
         self._connect()
@@ -65,6 +65,7 @@ class Dock(QWidget):
         self.tab("Model")
         self._bind_keys()
         _open_docks.add(self)
+        self.destroyed.connect(_last_resort(self))
 
     # --- for commands, readers, scripts -----------------------------------------------------------------------------
 
@@ -150,10 +151,19 @@ class Dock(QWidget):
 
     # --- Qt -----------------------------------------------------------------------------------------------------------
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Shut down when napari takes the dock out of its window: that sends neither a close event nor `destroyed`."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+            self.deleteLater()  # Qt's connections would keep it, and the models and volumes that it knows, for ever
+
     def hideEvent(self, event: QHideEvent) -> None:
-        """Tell being closed from being behind another tab: napari sends the same event for both."""
+        """Shut down when the viewer closes. Being hidden alone, or behind another tab, closes nothing."""
         super().hideEvent(event)
-        QTimer.singleShot(0, self._shut_down_if_removed)
+        window = self.window()
+        if isinstance(window, QMainWindow) and window.isHidden():  # in a moment all is deleted
+            self.shut_down()
 
     def showEvent(self, event: QShowEvent) -> None:
         """Make the other tabs while nothing else happens."""
@@ -224,7 +234,7 @@ class Dock(QWidget):
             unbind_keys(self.desk.viewer, self._keys)
         except VqldmError:
             pass  # the viewer is gone, and its keys with it
-        self._keys = []
+        self._keys = {}
 
     def _show_header(self) -> None:
         model = self.desk.model
@@ -244,9 +254,9 @@ class Dock(QWidget):
         self.notice.hide()
         self.progress.start(job.title)
 
-    def _on_progress(self, job: Any, done: int, total: int, text: str, seconds_left: float) -> None:
+    def _on_progress(self, job: Any, done: int, total: int, text: str, _seconds_left: float) -> None:
         if job.priority is not Priority.INTERACTIVE:
-            self.progress.update_progress(done, total, text, seconds_left)
+            self.progress.update_progress(done, total, text)  # the text has the time left
 
     def _on_note(self, _job: object, text: str) -> None:
         self._show_notice(text)
@@ -254,20 +264,12 @@ class Dock(QWidget):
     def _on_ended(self, _job: object) -> None:
         if not self.desk.runner.is_busy:
             self.progress.stop()
+            if self.notice.text().endswith("..."):  # it said what was going on
+                self._show_notice("")
 
     def _show_notice(self, text: str) -> None:
         self.notice.setText(text)
         self.notice.setVisible(bool(text))
-
-    def _shut_down_if_removed(self) -> None:
-        if self._is_closed or self.isVisible():
-            return
-        try:
-            docked = any(_holds(widget, self) for widget in self.desk.viewer.window.dock_widgets.values())
-        except (VqldmError, RuntimeError, AttributeError):  # the window is being taken down
-            docked = False
-        if not docked:
-            self.shut_down()
 
 
 _open_docks = weakref.WeakSet()
@@ -281,8 +283,17 @@ def dock_of(viewer: Any) -> Dock | None:
     return None
 
 
-def _holds(container: Any, widget: QWidget) -> bool:
-    return container is widget or (isinstance(container, QWidget) and container.isAncestorOf(widget))
+def _last_resort(dock: Dock) -> Callable[[], None]:
+    """What ends the work of a dock that Qt deletes without hiding it first: it was never shown."""
+    reference, runner = weakref.ref(dock), dock.desk.runner
+
+    def end(*_: object) -> None:
+        deleted = reference()
+        if deleted is not None:
+            deleted._is_closed = True
+        runner.close()
+
+    return end
 
 
 def _page() -> QScrollArea:

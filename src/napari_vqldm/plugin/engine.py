@@ -133,6 +133,14 @@ class Engine(BaseEngine):
         )
         return self._load(file)
 
+    def has_loaded(self, spec: ModelSpec) -> bool:
+        """Tell whether `use` would return at once: questions that nobody is to wait for load nothing."""
+        device, _ = self._choices.get((spec.device, spec.precision), (None, None))
+        if self._model is None or str(self._model.device) != device:
+            return False
+        file, _ = _look_at(spec.path)
+        return self._is_loaded(spec.path) if file is None else file == self._file
+
     def preview_decoder(self, model: Model | None = None) -> LinearDecoder:
         """Return the cheap decoder of a model, fitted at the first call (about a second).
 

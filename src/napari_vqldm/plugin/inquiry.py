@@ -27,6 +27,8 @@ class Inquiry(QObject):
         Get what the work returned or raised, on the GUI thread.
     parent : QObject, optional
         Qt owner.
+    priority : Priority
+        Interactive: answered between the steps of other jobs. Batch: answered after them.
     """
 
     _answered = Signal(int, object)  # number of the question, answer
@@ -39,9 +41,10 @@ class Inquiry(QObject):
         on_answer: Callable[[Any], object],
         on_error: Callable[[Exception], object],
         parent: QObject | None = None,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> None:
         super().__init__(parent)
-        self._runner, self._title = runner, title
+        self._runner, self._title, self._priority = runner, title, priority
         self._on_answer, self._on_error = on_answer, on_error
         self._serial = 0
         self._job: Job | None = None
@@ -49,7 +52,7 @@ class Inquiry(QObject):
         self._refused.connect(self._deliver_error, Qt.ConnectionType.QueuedConnection)
 
     def ask(self, work: Callable[[Engine], Generator[Any, None, Any]]) -> None:
-        """Run work between the steps of other jobs; its answer comes back unless another question follows."""
+        """Run work beside the jobs of the user; its answer comes back unless another question follows."""
         self.close()
         serial = self._serial
 
@@ -61,7 +64,7 @@ class Inquiry(QObject):
             else:
                 self._send(self._answered, serial, answer)
 
-        self._job = Job(self._title, asking, Priority.INTERACTIVE)
+        self._job = Job(self._title, asking, self._priority)
         self._runner.submit(self._job)
 
     def close(self) -> None:

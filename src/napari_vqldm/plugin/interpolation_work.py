@@ -13,6 +13,7 @@ from napari_vqldm.errors import VqldmError
 from napari_vqldm.pictures import Gray
 from napari_vqldm.plugin.add_layers import Limits, limits_of
 from napari_vqldm.plugin.engine import Engine, ModelSpec
+from napari_vqldm.plugin.estimating import TooLarge, check
 from napari_vqldm.plugin.jobs import Note
 from napari_vqldm.plugin.layer_source import LayerSource
 from napari_vqldm.plugin.state.interpolate import LIVE_S, Quality, bisection_order, even_ts
@@ -23,16 +24,17 @@ from napari_vqldm.volume import Volume, hash_voxels
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
     from napari_vqldm.interpolate import CodeChange
+    from napari_vqldm.plugin.estimating import Ask
     from napari_vqldm.recipe import FileInput
     from napari_vqldm.reconstruct import Latent
 
 Work = Callable[[Engine], Generator[Any, None, Any]]
 
 
-def encode_work(spec: ModelSpec, a: EndRequest, b: EndRequest, path: Way) -> Work:
+def encode_work(spec: ModelSpec, a: EndRequest, b: EndRequest, path: Way, *, ask: Ask | None = None) -> Work:
     """Return the work that samples what is a seed, encodes both ends and decodes them once.
 
-    Its result is an `EncodedWay`.
+    Its result is an `EncodedWay`, or `TooLarge` when nothing was computed.
 
     Parameters
     ----------
@@ -42,10 +44,15 @@ def encode_work(spec: ModelSpec, a: EndRequest, b: EndRequest, path: Way) -> Wor
         The ends.
     path : Way
         Which way the frames at both ends are recorded for; their voxels do not depend on it.
+    ask : Ask, optional
+        Estimates the job before anything is computed; see `napari_vqldm.plugin.estimating.check`.
     """
 
-    def work(engine: Engine) -> Generator[Any, None, EncodedWay]:
+    def work(engine: Engine) -> Generator[Any, None, EncodedWay | TooLarge]:
         model = yield from engine.use(spec)
+        refusal = yield from check(engine, model, ask)
+        if refusal is not None:
+            return refusal
         stages = 6  # read, encode and decode both
         steps = _Count(stages + sum(_num_steps(model, end) for end in (a, b)))
         ends = []
@@ -115,7 +122,7 @@ def previews_work(way: EncodedWay, ts: Sequence[float], path: Way) -> Work:
     return work
 
 
-def sample_work(spec: ModelSpec, request: Mapping[str, Any], num: int) -> Work:
+def sample_work(spec: ModelSpec, request: Mapping[str, Any], num: int, *, ask: Ask | None = None) -> Work:
     """Return the work that samples frames between two seeds, ends first, then the middle, then the quarters.
 
     Parameters
@@ -126,18 +133,24 @@ def sample_work(spec: ModelSpec, request: Mapping[str, Any], num: int) -> Work:
         Keyword arguments of `napari_vqldm.interpolate`; ``t`` is left out.
     num : int
         Frames, both ends included.
+    ask : Ask, optional
+        As in `encode_work`.
 
     Returns
     -------
     callable
-        A generator function that yields `Progress` and one `SampledFrame` each, and returns None.
+        A generator function that yields `Progress` and one `SampledFrame` each, and returns None, or `TooLarge` when
+        nothing was computed.
     """
     chosen = {key: value for key, value in request.items() if key != "t"}
 
-    def work(engine: Engine) -> Generator[Any, None, None]:
+    def work(engine: Engine) -> Generator[Any, None, TooLarge | None]:
         from napari_vqldm.interpolate import interpolate_steps
 
         model = yield from engine.use(spec)
+        refusal = yield from check(engine, model, ask)
+        if refusal is not None:
+            return refusal
         ts = [even_ts(num)[place] for place in bisection_order(num)]
         began = perf_counter()
         for step in interpolate_steps(model, t=ts, **chosen, precision=engine.precision):
@@ -148,6 +161,7 @@ def sample_work(spec: ModelSpec, request: Mapping[str, Any], num: int) -> Work:
             picture = thumbnail_of(step.volume.data) if step.t in (0.0, 1.0) else None
             yield SampledFrame(step.index, step.total, frame, limits_of(step.volume.data), picture)
             began = perf_counter()
+        return None
 
     return work
 

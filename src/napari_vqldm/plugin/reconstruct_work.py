@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_vqldm.plugin.add_layers import Limits, limits_of
 from napari_vqldm.plugin.engine import Engine, ModelSpec
+from napari_vqldm.plugin.estimating import check
 from napari_vqldm.plugin.jobs import Note
 from napari_vqldm.plugin.layer_source import LayerSource
 from napari_vqldm.volume import Volume, hash_voxels
@@ -15,6 +16,7 @@ from napari_vqldm.volume import Volume, hash_voxels
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
     from napari_vqldm.compare import Comparison
+    from napari_vqldm.plugin.estimating import Ask
     from napari_vqldm.recipe import FileInput
 
 Work = Callable[[Engine], Iterator[Any]]
@@ -66,7 +68,9 @@ class Derived:
     inputs: Mapping[str, FileInput]
 
 
-def reconstruct_work(spec: ModelSpec, sources: Sequence[LayerSource], request: Mapping[str, Any]) -> Work:
+def reconstruct_work(
+    spec: ModelSpec, sources: Sequence[LayerSource], request: Mapping[str, Any], *, ask: Ask | None = None
+) -> Work:
     """Return the work that reconstructs volumes one after the other.
 
     Parameters
@@ -77,17 +81,24 @@ def reconstruct_work(spec: ModelSpec, sources: Sequence[LayerSource], request: M
         Volumes of one shape; each is read when its turn comes.
     request : mapping
         From `ReconstructState.to_request`.
+    ask : Ask, optional
+        Estimates the job before anything is computed; see `napari_vqldm.plugin.estimating.check`.
 
     Returns
     -------
     callable
-        A generator function. It yields notes, `Progress` and one `FrameDone` for each source, and returns None.
+        A generator function. It yields notes, `Progress` and one `FrameDone` for each source, and returns None, or
+        `TooLarge` when nothing was computed.
     """
 
     def work(engine: Engine) -> Generator[Any, None, Any]:
         model = yield from engine.use(spec)
+        refusal = yield from check(engine, model, ask)
+        if refusal is not None:
+            return refusal
         for frame, source in enumerate(sources):
             yield from _frame_steps(model, source, request, frame, len(sources))
+        return None
 
     return work
 
@@ -113,8 +124,10 @@ def uncertainty_work(
     source: LayerSource,
     request: Mapping[str, Any],
     tiles: Mapping[str, Any],
+    *,
+    ask: Ask | None = None,
 ) -> Work:
-    """Return the work that maps how much the reconstruction varies; its result is a `Derived`.
+    """Return the work that maps how much the reconstruction varies; its result is a `Derived` or `TooLarge`.
 
     Parameters
     ----------
@@ -124,12 +137,17 @@ def uncertainty_work(
         The input.
     request, tiles : mapping
         From `ReconstructState.to_uncertainty_request` and `ReconstructState.to_request`.
+    ask : Ask, optional
+        As in `reconstruct_work`.
     """
 
     def work(engine: Engine) -> Generator[Any, None, Any]:
         from napari_vqldm.uncertainty import uncertainty_steps
 
         model = yield from engine.use(spec)
+        refusal = yield from check(engine, model, ask)
+        if refusal is not None:
+            return refusal
         volume = source.read()
         result = None
         chosen = {**request, **{key: value for key, value in tiles.items() if key != "max_voxels"}}

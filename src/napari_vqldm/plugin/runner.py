@@ -186,7 +186,10 @@ class Runner(QObject):
         if self._is_closed:
             return
         self._is_closed = True
-        self._timer.stop()
+        try:
+            self._timer.stop()
+        except RuntimeError:
+            pass  # Qt has deleted it
         deliveries = list(self._active.values())
         self._active.clear()
         deadline = monotonic() + STOP_S

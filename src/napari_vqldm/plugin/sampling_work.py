@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ import numpy.typing as npt
 
 from napari_vqldm.plugin.add_layers import Limits, limits_of
 from napari_vqldm.plugin.engine import Engine, ModelSpec
+from napari_vqldm.plugin.estimating import TooLarge, check
 from napari_vqldm.plugin.jobs import Note
-from napari_vqldm.plugin.state.sample import Speed, evaluations_of
 from napari_vqldm.volume import Float3, Int3, Volume
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from napari_vqldm.config import CameraConfig
     from napari_vqldm.generate import GenerationStep
     from napari_vqldm.plugin.devices import DeviceInfo
+    from napari_vqldm.plugin.estimating import Ask
     from napari_vqldm.plugin.layer_source import LayerSource
 
 Work = Callable[[Engine], Generator[Any, None, Any]]
@@ -142,7 +142,12 @@ class Recorded:
 
 
 def sample_work(
-    spec: ModelSpec, request: Mapping[str, Any], *, shows_preview: bool = True, keeps_way: bool = False
+    spec: ModelSpec,
+    request: Mapping[str, Any],
+    *,
+    ask: Ask | None = None,
+    shows_preview: bool = True,
+    keeps_way: bool = False,
 ) -> Work:
     """Return the work that generates volumes.
 
@@ -152,6 +157,8 @@ def sample_work(
         Which model.
     request : mapping
         From `SampleState.to_request`.
+    ask : Ask, optional
+        Estimates the request before anything is computed; see `napari_vqldm.plugin.estimating.check`.
     shows_preview : bool
         Yield a `Preview` four times a second at most.
     keeps_way : bool
@@ -161,22 +168,22 @@ def sample_work(
     -------
     callable
         A generator function. It yields notes, `Progress`, `Preview` and one `VolumeDone` for each volume, and returns
-        the `Speed` that it measured.
+        None, or `TooLarge` when nothing was computed.
     """
 
-    def work(engine: Engine) -> Generator[Any, None, Speed | None]:
+    def work(engine: Engine) -> Generator[Any, None, TooLarge | None]:
         model = yield from engine.use(spec)
+        refusal = yield from check(engine, model, ask)
+        if refusal is not None:
+            return refusal
         watcher = _Watcher(engine, model, spec, request, shows_preview, keeps_way)
-        start_s = monotonic()
         for step in _steps(model, {**request, "precision": engine.precision}):
             if isinstance(step, Note):
                 watcher.forget()
                 yield step
             else:
-                watcher.time(step, monotonic() - start_s)
                 yield from watcher.see(step)
-            start_s = monotonic()  # the steps of other jobs do not count
-        return watcher.speed()
+        return None
 
     return work
 
@@ -246,10 +253,9 @@ def _steps(model: Model, request: Mapping[str, Any]) -> Iterator[GenerationStep 
 
 def _batch_size(model: Model, request: Mapping[str, Any]) -> int:
     """Volumes that the core computes at once."""
-    from napari_vqldm.generate import _GPU_BATCH
+    from napari_vqldm.generate import default_batch
 
-    automatic = 1 if model.device.type == "cpu" else _GPU_BATCH
-    return min(int(request["batch"] or automatic), int(request["count"]))
+    return min(int(request["batch"] or default_batch(model.device)), int(request["count"]))
 
 
 class _Watcher:
@@ -269,25 +275,12 @@ class _Watcher:
         self.shape: Int3 = request["shape"]
         self.shown_s = -PREVIEW_S
         self.sizes: dict[int, Float3] = {}
-        self.step_s: list[float] = []
-        self.decode_s: list[float] = []
         self.forget()
 
     def forget(self) -> None:
         """Drop what was kept of a batch."""
         self.latents: list[Array] = []
         self.stand_ins: list[npt.NDArray[np.float16]] = []
-
-    def time(self, step: GenerationStep, seconds: float) -> None:
-        """Take note of what a step took."""
-        (self.decode_s if step.volumes else self.step_s).append(seconds)
-
-    def speed(self) -> Speed | None:
-        """Return what was measured; the first step warms up and counts only where it is the only one."""
-        if not self.step_s or not self.decode_s:
-            return None
-        evaluations = evaluations_of(self.model.config, self.request) * _batch_size(self.model, self.request)
-        return Speed(median(self.step_s[1:] or self.step_s) / evaluations, median(self.decode_s))
 
     def see(self, step: GenerationStep) -> Iterator[Progress | Preview | VolumeDone]:
         """Yield what the tab gets for one step."""

@@ -11,6 +11,12 @@ from napari_vqldm.volume import Float3
 UNKNOWN = "?"
 
 
+def make_narrow(field: QDoubleSpinBox) -> None:
+    """Let three fields fit into a narrow dock: no arrows, and less room than napari's style sheet gives them."""
+    field.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+    field.setStyleSheet("QDoubleSpinBox { min-width: 40px; padding: 1px 4px; }")
+
+
 class VoxelSizeFields(QWidget):
     """Voxel size along z, y and x in micrometres; a field that is not filled shows a question mark and counts as 0.
 
@@ -34,8 +40,7 @@ class VoxelSizeFields(QWidget):
             field.setRange(0.0, VOXEL_SIZE_RANGE_UM[1])
             field.setSingleStep(0.01)
             field.setSpecialValueText(UNKNOWN)
-            field.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # three of them fit into a narrow dock
-            field.setMinimumWidth(50)
+            make_narrow(field)
             field.setKeyboardTracking(False)
             field.valueChanged.connect(lambda value, i=index: self._on_field(i, value))
             row.addWidget(QLabel(letter))

@@ -16,6 +16,8 @@ from napari_vqldm.plugin.compare.plots import ComparisonPlots
 from napari_vqldm.plugin.compare.words import ceiling_text, numbers_text, series_text
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.estimate_box import EstimateBox
+from napari_vqldm.plugin.estimating import TooLarge, uncertainty_ask
 from napari_vqldm.plugin.fold import Fold
 from napari_vqldm.plugin.forms import make_form
 from napari_vqldm.plugin.layers import add_volume
@@ -25,6 +27,7 @@ from napari_vqldm.plugin.widgets import CopyButton, SeedBox
 
 if TYPE_CHECKING:
     from napari_vqldm.compare import Comparison
+    from napari_vqldm.plugin.estimating import Ask
 
 
 class ComparePanel(QWidget):
@@ -62,6 +65,7 @@ class ComparePanel(QWidget):
         viewer.dims.events.point.connect(self._on_point)
         desk.model_changed.connect(self._show_state)
         state.events.kind.connect(self._show_state)
+        state.events.connect(self._on_state)
         self._show_pair()
 
     # --- pairs --------------------------------------------------------------------------------------------------------
@@ -77,6 +81,7 @@ class ComparePanel(QWidget):
         if pair is not self.pair:
             self.modes.end()
         self.pair = pair
+        self.estimate.refresh()
         self._show_pair()
 
     def pair_of(self, layer: Any) -> Pair | None:
@@ -94,6 +99,8 @@ class ComparePanel(QWidget):
             viewer.dims.events.point.disconnect(self._on_point)
         self.desk.model_changed.disconnect(self._show_state)
         self.state.events.kind.disconnect(self._show_state)
+        self.state.events.disconnect(self._on_state)
+        self.estimate.close_box()
         self.form.disconnect_state()
         self.pairs, self.pair = [], None
 
@@ -165,8 +172,8 @@ class ComparePanel(QWidget):
 
         self._run(f"Residual of {sources[0].name}", residual_work(*sources), done)
 
-    def make_uncertainty(self) -> None:
-        """Add a layer of the standard deviation over draws."""
+    def make_uncertainty(self, *, is_forced: bool = False) -> None:
+        """Add a layer of the standard deviation over draws, if that fits in the free memory or is forced."""
         pair = self.pair
         if pair is None:
             return
@@ -176,10 +183,15 @@ class ComparePanel(QWidget):
         if requests is None:
             return
 
-        def done(result: Derived) -> None:
-            self._add_derived(pair, frame, "uncertainty", result)
+        def done(result: Derived | TooLarge) -> None:
+            if isinstance(result, TooLarge):
+                self.estimate.refuse(result, lambda: self.make_uncertainty(is_forced=True))
+            else:
+                self._add_derived(pair, frame, "uncertainty", result)
 
-        work = uncertainty_work(self.desk.model.spec(), source, *requests)
+        self.estimate.clear_refusal()
+        ask = None if is_forced else uncertainty_ask(source.shape, source.voxel_size_um, *requests)
+        work = uncertainty_work(self.desk.model.spec(), source, *requests, ask=ask)
         self._run(f"Uncertainty of {source.name}", work, done)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -190,9 +202,11 @@ class ComparePanel(QWidget):
         self.controls.switch_wanted.connect(self.modes.switch)
         self.controls.divider_moved.connect(self.modes.move_wipe)
         self.controls.residual_wanted.connect(self.make_residual)
-        self.controls.uncertainty_wanted.connect(self.make_uncertainty)
+        self.controls.uncertainty_wanted.connect(lambda: self.make_uncertainty())
         self.copy = CopyButton(
-            lambda: self.desk.python_of(self._copied_layer()), lambda: self.desk.command_of(self._copied_layer())
+            lambda: self.desk.python_of(self._copied_layer()),
+            lambda: self.desk.command_of(self._copied_layer()),
+            text="Copy result",
         )
         self.copy.failed.connect(self.desk.show_error)
         self.form = make_form(self.state, ("draws", "kind"))
@@ -202,7 +216,9 @@ class ComparePanel(QWidget):
         self.plots.plane_chosen.connect(self._go_to_plane)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        self.estimate = EstimateBox(self.desk, "uncertainty", self._ask, prefix="Uncertainty map")
         column.addWidget(self.controls)
+        column.addWidget(self.estimate)
         options = QWidget()
         inner = QVBoxLayout(options)
         inner.setContentsMargins(0, 0, 0, 0)
@@ -220,6 +236,18 @@ class ComparePanel(QWidget):
         self.plots_fold.set_open(True)
         column.addWidget(self.plots_fold)
         column.addWidget(self.copy)
+
+    def _ask(self) -> Ask | None:
+        """What the uncertainty map would take; None when there is nothing to map."""
+        pair, header = self.pair, self.desk.model.header
+        if pair is None or header is None or self.state.why_no_uncertainty(header.config.family):
+            return None
+        source = pair.source(pair.frame(self._viewer()))
+        requests = self.state.to_uncertainty_request(), self.state.to_request()
+        return uncertainty_ask(source.shape, source.voxel_size_um, *requests)
+
+    def _on_state(self, *_: object) -> None:
+        self.estimate.refresh()
 
     def _show_pair(self) -> None:
         if self.pair is None:

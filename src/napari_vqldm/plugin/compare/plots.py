@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_vqldm.compare import Comparison
 
 HEIGHT = 170  # pixels of one plot
+BOTTOM = 44  # pixels of ticks and label below it: pyqtgraph cuts the label
 _BOTTOM_POWER = 1e-12  # of the largest: the logarithm of nothing
 
 
@@ -110,6 +111,8 @@ class ComparisonPlots(QWidget):
             return
         self._paint()
         comparison = self._comparison
+        for plot in (self.plane_plot, self.spectrum_plot):
+            plot.setVisible(comparison is not None)
         per_z = None if comparison is None else comparison.psnr_per_z_db
         spectrum = None if comparison is None else comparison.spectrum
         other = None if comparison is None else comparison.reconstruction_spectrum
@@ -144,6 +147,7 @@ class ComparisonPlots(QWidget):
             (self.plane_plot, "z (plane)", "PSNR (dB)"),
             (self.spectrum_plot, "frequency (1/µm)", "log₁₀ power"),
         ):
+            plot.getAxis("bottom").setHeight(BOTTOM)
             for side, label in (("bottom", bottom), ("left", left)):
                 axis = plot.getAxis(side)
                 axis.setPen(text)

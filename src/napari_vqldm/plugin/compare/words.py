@@ -30,7 +30,7 @@ def ceiling_text(comparison: Comparison) -> str:
     if psnr is None:
         return text
     if psnr > ceiling + 0.5:
-        return f"{text} This one scores more: it keeps some of the noise."
+        return f"{text} This one scores more: it keeps some of the noise, or fine structure was taken for noise."
     if psnr < ceiling - 0.5:
         return f"{text} This one is {ceiling - psnr:.1f} dB below: it lacks some structure or brightness."
     return f"{text} This one is at that ceiling."

@@ -10,9 +10,8 @@ from psygnal import SignalGroupDescriptor
 
 from napari_vqldm.card import Header
 from napari_vqldm.condition_ranges import middle_voxel_size
-from napari_vqldm.config import SAMPLERS_OF, ModelConfig
+from napari_vqldm.config import SAMPLERS_OF
 from napari_vqldm.plugin.knobs import knob
-from napari_vqldm.plugin.pace import words_for
 from napari_vqldm.volume import Float3, Int3
 
 Ranges = Mapping[str, tuple[float, float] | tuple[str, ...]]  # of `napari_vqldm.condition_ranges.allowed_conditions`
@@ -55,22 +54,6 @@ ORGANISATIONS = {
     "aligned": "aligned",
     "spindle": "spindle",
 }
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What an earlier request took on this machine.
-
-    Attributes
-    ----------
-    step_s : float
-        Seconds of one evaluation of the denoiser for one volume.
-    decode_s : float
-        Seconds to decode one volume.
-    """
-
-    step_s: float
-    decode_s: float
 
 
 @dataclass
@@ -204,16 +187,9 @@ class SampleState:
             return "Volumes are being generated: wait for them or cancel."
         return ""
 
-    def action(self, seconds: float | None = None) -> str:
-        """Say what the button does, and how long it takes where that is known."""
-        text = f"Generate {self.count} volume{'s' if self.count > 1 else ''}"
-        return text if seconds is None else f"{text}, {words_for(seconds)}"
-
-    def seconds(self, header: Header, speed: Speed) -> float:
-        """Estimate what the request takes from what an earlier one took on this machine."""
-        steps = self.steps or header.config.diffusion.steps
-        evaluations = evaluations_of(header.config, self.to_request())
-        return self.count * (steps * evaluations * speed.step_s + speed.decode_s)
+    def action(self) -> str:
+        """Say what the button does."""
+        return f"Generate {self.count} volume{'s' if self.count > 1 else ''}"
 
     def extent_text(self, header: Header | None) -> str:
         """Say how large the volumes are: a range where the voxel size is drawn."""
@@ -248,15 +224,6 @@ class SampleState:
             "batch": self.batch,
             "start": self.start,
         }
-
-
-def evaluations_of(config: ModelConfig, request: Mapping[str, Any]) -> int:
-    """Return how often the denoiser is evaluated in one step: twice by heun, twice by guidance."""
-    sampler = request["sampler"] or config.diffusion.sampler
-    scale = request["guidance_scale"]
-    scale = config.diffusion.guidance_scale if scale is None else scale
-    is_guided = scale != 1.0 and config.denoiser is not None and config.denoiser.condition is not None
-    return (2 if sampler == "heun" else 1) * (2 if is_guided else 1)
 
 
 def samplers_of(header: Header) -> tuple[str, ...]:

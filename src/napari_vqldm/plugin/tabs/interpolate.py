@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_vqldm.config import SAMPLERS_OF
 from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.estimate_box import EstimateBox
+from napari_vqldm.plugin.estimating import TooLarge, ends_ask, frames_ask
+from napari_vqldm.plugin.fold import Fold
 from napari_vqldm.plugin.forms import make_form
 from napari_vqldm.plugin.interpolation_work import encode_work, sample_work
 from napari_vqldm.plugin.jobs import Job
@@ -22,6 +24,9 @@ from napari_vqldm.plugin.way_layer import WayLayer
 from napari_vqldm.plugin.way_parts import EncodedWay, EndRequest, Frame, SampledFrame, Way
 from napari_vqldm.plugin.ways import LiveWay, SampledWay
 from napari_vqldm.plugin.widgets import HelpLabel
+
+if TYPE_CHECKING:
+    from napari_vqldm.plugin.estimating import Ask
 
 _SAMPLED_BY = ("num_frames", "same_voxel_size", "steps", "sampler", "guidance_scale")
 _SHOWN_ONLY = ("t", "fps", "is_ping_pong")
@@ -59,8 +64,11 @@ class InterpolateTab(QWidget):
 
     # --- for the dock -------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Encode both ends, or sample frames between two seeds; then the slider moves."""
+    def start(self, *, is_forced: bool = False) -> None:
+        """Encode both ends, or sample frames between two seeds; then the slider moves.
+
+        Nothing runs that does not fit in the free memory, unless it is forced.
+        """
         self.ends.read()
         self._show_state()
         if not self.button.isEnabled():
@@ -69,14 +77,16 @@ class InterpolateTab(QWidget):
         if requests is None:
             return
         self._drop_way()
+        self.estimate.clear_refusal()
+        ask = None if is_forced else self._ask()
         spec = self.desk.model.spec()
         name = f"{self.state.a.label} to {self.state.b.label}"
         like = next((end.source for end in requests if end.source is not None), None)
         if self.state.mode == "seeds":
-            work = sample_work(spec, self.state.to_request(self.desk.model.header), self.state.num_frames)
+            work = sample_work(spec, self.state.to_request(self.desk.model.header), self.state.num_frames, ask=ask)
             self._open(SampledWay(self._show, self), name, None)
         else:
-            work = encode_work(spec, requests[0], requests[1], self._path())
+            work = encode_work(spec, requests[0], requests[1], self._path(), ask=ask)
         self._job = self.desk.run(
             f"Interpolate {name}",
             work,
@@ -95,6 +105,7 @@ class InterpolateTab(QWidget):
         self._drop_way()
         self.desk.model_changed.disconnect(self._on_model)
         self.state.events.disconnect(self._on_state)
+        self.estimate.close_box()
         self.ends.close_box()
         self.output.close_box()
         self.play.close_row()
@@ -113,24 +124,39 @@ class InterpolateTab(QWidget):
         self.way_form = make_form(self.state, ["kind", "snap"])
         self.seed_form = make_form(self.state, ["num_frames", "same_voxel_size"])
         self.advanced_form = make_form(self.state, ["steps", "sampler", "guidance_scale"])
-        self.advanced = QCollapsible("Advanced")
-        self.advanced.setObjectName("vqldm-interpolate-advanced")
-        self.advanced.addWidget(self.advanced_form)
+        self.advanced = Fold(
+            "Advanced", "vqldm-interpolate-advanced", self.advanced_form, "How a volume is sampled from a seed"
+        )
         self.reason = HelpLabel()
         self.reason.setObjectName("vqldm-interpolate-reason")
         self.button = QPushButton()
         self.button.setObjectName("vqldm-interpolate-start")
         self.button.clicked.connect(lambda _checked=False: self.start())
+        self.estimate = EstimateBox(self.desk, "interpolate", self._ask)
         self.play = PlayRow(self.state)
         self.output = OutputBox(self.desk, self.state)
         column = QVBoxLayout(self)
         for widget in (self.ends, self.way_form, self.seed_form, self.advanced, self.reason, self.button):
             column.addWidget(widget)
+        column.addWidget(self.estimate)
         column.addWidget(self.play)
         column.addWidget(self.output)
         column.addStretch(1)
 
     # --- the way ------------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> Ask | None:
+        """What is to be estimated; None when nothing can be computed."""
+        header, state = self.desk.model.header, self.state
+        if header is None or state.problem(header):
+            return None
+        if state.mode == "seeds":
+            return frames_ask(state.num_frames, state.to_request(header))
+        layer = state.b if state.a.is_seed else state.a
+        size = state.voxel_size_of(layer)
+        if layer.shape is None or size is None:
+            return None
+        return ends_ask(layer.shape, size, state.seed_request(header) if state.mode == "mixed" else None)
 
     def _path(self) -> Way:
         return Way(self.state.kind, self.state.snap)  # type: ignore[arg-type]
@@ -171,6 +197,9 @@ class InterpolateTab(QWidget):
 
     def _on_done(self, result: object, name: str, like: LayerSource | None) -> None:
         self._job = None
+        if isinstance(result, TooLarge):
+            self._drop_way()
+            self.estimate.refuse(result, lambda: self.start(is_forced=True))
         if isinstance(result, EncodedWay):
             for end in (result.a, result.b):
                 self.desk.remember_input(end.voxels_sha256, end.file)
@@ -231,6 +260,7 @@ class InterpolateTab(QWidget):
         """Another end: what was computed belongs to the old ones."""
         if not self._is_closed:
             self._drop_way()
+            self.estimate.refresh()
             self._show_state()
 
     def _on_state(self, info: Any) -> None:
@@ -241,6 +271,7 @@ class InterpolateTab(QWidget):
         elif isinstance(self.way, SampledWay) and name in (*_SAMPLED_BY, "kind", "snap"):
             self._drop_way()
         if name not in _SHOWN_ONLY:
+            self.estimate.refresh()
             self._show_state()
 
     def _on_model(self) -> None:

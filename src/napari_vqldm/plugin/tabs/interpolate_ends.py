@@ -14,6 +14,7 @@ from napari_vqldm.plugin.jobs import Priority
 from napari_vqldm.plugin.layers import snapshot
 from napari_vqldm.plugin.state.interpolate import End, InterpolateState
 from napari_vqldm.plugin.tabs.interpolate_end import EndBox
+from napari_vqldm.plugin.voxel_size_fields import make_narrow
 from napari_vqldm.plugin.way_parts import EndRequest
 
 _LARGEST_PICTURE = 2**28  # bytes of a layer that is read for its thumbnail
@@ -173,6 +174,6 @@ def _size_box(axis: str) -> QDoubleSpinBox:
     box.setDecimals(4)
     box.setRange(0.0, 100.0)
     box.setSingleStep(0.01)
-    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # three of them fit into a narrow dock
+    make_narrow(box)
     box.setToolTip(f"Size of a voxel along {axis}, in micrometres")
     return box

@@ -106,7 +106,7 @@ class OutputBox(QWidget):
             self.write_to(Path(name))
 
     def _copy_button(self, name: str, python: Any, command: Any) -> CopyButton:
-        button = CopyButton(python, command)
+        button = CopyButton(python, command, text=f"Copy {name}")
         button.setObjectName(f"vqldm-interpolate-copy-{name}")
         button.failed.connect(self.desk.show_error)
         return button

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWi
 
 from napari_vqldm.card import Header
 from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.estimating import self_test_work
 from napari_vqldm.plugin.forms import make_form
 from napari_vqldm.plugin.inquiry import Inquiry
 from napari_vqldm.plugin.jobs import Priority
@@ -20,6 +21,9 @@ from napari_vqldm.zoo import available
 
 if TYPE_CHECKING:
     from napari_vqldm.plugin.devices import DeviceInfo
+    from napari_vqldm.plugin.engine import ModelSpec
+    from napari_vqldm.plugin.jobs import Job
+    from napari_vqldm.self_test import SelfTest
 
 FILTER = "Checkpoint (*.safetensors)"
 ABOUT = {
@@ -45,10 +49,13 @@ class ModelTab(QWidget):
         self.desk = desk
         self._is_closed = False
         self._shown: Header | None = None
+        self._job: Job | None = None
+        self._times: dict[ModelSpec, tuple[str, str]] = {}  # fingerprint of the weights, lines of their self-test
         self._inquiry = Inquiry(desk.runner, "List of devices", self._show_devices, desk.show_error, self)
         self._build()
         desk.model_changed.connect(self._on_model)
         desk.runner.ended.connect(self._on_job_ended)
+        desk.timing.measured.connect(self._on_measured)
         self._on_model()
 
     # --- for the dock -------------------------------------------------------------------------------------------------
@@ -58,6 +65,20 @@ class ModelTab(QWidget):
         self.desk.guarded(lambda: self.desk.model.open(path))
         self._show_choice()
 
+    def start_self_test(self) -> None:
+        """Time the chosen model on this machine; it can be cancelled like every job."""
+        if self._is_closed or not self.test_button.isEnabled():
+            return
+        spec = self.desk.model.spec()
+        self._job = self.desk.run(
+            "Self-test",
+            self_test_work(spec),
+            on_done=lambda result: self._on_tested(spec, result),
+            on_cancelled=self._on_test_ended,
+            on_failure=lambda _failure: self._on_test_ended(),
+        )
+        self._show_test()
+
     def close_tab(self) -> None:
         """Let go of state and runner; safe to call twice."""
         if self._is_closed:
@@ -65,6 +86,7 @@ class ModelTab(QWidget):
         self._is_closed = True
         self.desk.model_changed.disconnect(self._on_model)
         self.desk.runner.ended.disconnect(self._on_job_ended)
+        self.desk.timing.measured.disconnect(self._on_measured)
         self._inquiry.close()
         self.compute.disconnect_state()
 
@@ -86,11 +108,24 @@ class ModelTab(QWidget):
         self.open_button.clicked.connect(lambda _checked=False: self._on_open())
         self.card = ModelCard()
         self.card.sha256.copied.connect(lambda _text: self.desk.noticed.emit("The sha256 is on the clipboard."))
+        self.test_button = QPushButton("Self-test")
+        self.test_button.setObjectName("vqldm-model-test")
+        self.test_button.clicked.connect(lambda _checked=False: self.start_self_test())
+        self.times = HelpLabel(parent=self)
+        self.times.setObjectName("vqldm-model-times")
         self.compute = make_form(self.desk.model, ["device", "precision", "threads"])
         self.devices = HelpLabel("The first job finds the devices of this machine.", parent=self)
         self.devices.setObjectName("vqldm-model-devices")
         column = QVBoxLayout(self)
-        for widget in (self.choice, self.open_button, self.card, self.compute, self.devices):
+        for widget in (
+            self.choice,
+            self.open_button,
+            self.card,
+            self.test_button,
+            self.times,
+            self.compute,
+            self.devices,
+        ):
             column.addWidget(widget)
         column.addStretch(1)
 
@@ -111,6 +146,7 @@ class ModelTab(QWidget):
         if header is None or header != self._shown:
             self._shown = header
             self.card.show_header(header)
+        self._show_test()
 
     def _show_choice(self) -> None:
         """Select the open model in the list; one that was opened from a file gets an entry."""
@@ -121,6 +157,34 @@ class ModelTab(QWidget):
             self.choice.setCurrentIndex(self.choice.findData(name) if name else -1)
         path = self.desk.guarded(lambda: self.desk.model.path)
         self.choice.setToolTip(str(path) if path is not None else "Choose a model")
+
+    def _on_tested(self, spec: ModelSpec, result: SelfTest | None) -> None:
+        self._on_test_ended()
+        if result is not None:
+            self.desk.timing.measured.emit(spec, result)
+
+    def _on_test_ended(self) -> None:
+        self._job = None
+        self._show_test()
+
+    def _on_measured(self, spec: ModelSpec, result: SelfTest) -> None:
+        self._times[spec] = result.weights_sha256, "\n".join(result.lines())
+        self._show_test()
+
+    def _show_test(self) -> None:
+        """Show the times of this model as it computes now, if there are any."""
+        header = self.desk.model.header
+        sha256, lines = self._times.get(self.desk.model.spec(), ("", ""))
+        self.times.setText(lines if header is not None and header.card.weights_sha256 == sha256 else "")
+        reason = ""
+        if header is None:
+            reason = "No model is open: choose one."
+        elif self._job is not None:
+            reason = "The self-test is running: wait for it or cancel it."
+        self.test_button.setEnabled(not reason)
+        self.test_button.setToolTip(
+            reason or "Time every part of this model on this machine, in seconds: then estimates of time are good"
+        )
 
     def _on_job_ended(self, job: Any) -> None:
         """Look for devices after a job that may have brought PyTorch, or changed what is free."""

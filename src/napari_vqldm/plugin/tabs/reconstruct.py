@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
@@ -12,6 +12,8 @@ from napari_vqldm.plugin.compare.panel import ComparePanel
 from napari_vqldm.plugin.compare.words import cutoff_of
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.estimate_box import EstimateBox
+from napari_vqldm.plugin.estimating import TooLarge, reconstruction_ask
 from napari_vqldm.plugin.layers import LayerInfo, LayerSource, describe, provenance_of, shown_time, snapshot
 from napari_vqldm.plugin.open_volume import OpenVolume
 from napari_vqldm.plugin.reconstruct_result import ResultLayer
@@ -19,6 +21,9 @@ from napari_vqldm.plugin.reconstruct_work import FrameDone, reconstruct_work
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
 from napari_vqldm.plugin.tabs.reconstruct_input import InputForm, chosen_box
 from napari_vqldm.plugin.widgets import HelpLabel
+
+if TYPE_CHECKING:
+    from napari_vqldm.plugin.estimating import Ask
 
 
 class ReconstructTab(QWidget):
@@ -50,8 +55,16 @@ class ReconstructTab(QWidget):
 
     # --- for the dock -------------------------------------------------------------------------------------------------
 
-    def start(self, then: Callable[[], None] | None = None) -> None:
-        """Reconstruct what is chosen; ``then`` is called when the result is there."""
+    def start(self, then: Callable[[], None] | None = None, *, is_forced: bool = False) -> None:
+        """Reconstruct what is chosen, if it fits in the free memory or is forced.
+
+        Parameters
+        ----------
+        then : callable, optional
+            Called when the result is there.
+        is_forced : bool
+            Run whatever the estimate says.
+        """
         self._show_state()
         if not self.button.isEnabled():
             return
@@ -63,10 +76,16 @@ class ReconstructTab(QWidget):
             return
         sources, request = plan
         result = ResultLayer(self.desk, layer, sources)
-        work = reconstruct_work(self.desk.model.spec(), sources, request)
+        self.estimate.clear_refusal()
+        ask = None if is_forced else _ask_for(sources[0], len(sources), request)
+        work = reconstruct_work(self.desk.model.spec(), sources, request, ask=ask)
 
-        def done(_outcome: object) -> None:
+        def done(refusal: TooLarge | None) -> None:
             self._ended()
+            if refusal is not None:
+                result.discard()
+                self.estimate.refuse(refusal, lambda: self.start(then, is_forced=True))
+                return
             pair = result.finish(self._cutoff())
             if pair is not None:
                 self.compare_panel.add_pair(pair)
@@ -127,6 +146,7 @@ class ReconstructTab(QWidget):
         self.state.events.disconnect(self._on_state)
         self.compare_panel.close_panel()
         self.input.close_input()
+        self.estimate.close_box()
         if self._result is not None:
             self._result.discard()
             self._result = None
@@ -134,31 +154,45 @@ class ReconstructTab(QWidget):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.input.changed.connect(self._show_state)
+        self.input.changed.connect(self._on_input)
         self.open_volume.opened.connect(self.input.choose)
         self.button = QPushButton("Reconstruct")
         self.button.setObjectName("vqldm-reconstruct-start")
         self.button.clicked.connect(lambda _checked=False: self.start())
         self.reason = HelpLabel()
         self.reason.setObjectName("vqldm-reconstruct-reason")
+        self.estimate = EstimateBox(self.desk, "reconstruct", self._ask)
         column = QVBoxLayout(self)
-        for widget in (self.open_volume, self.input, self.reason, self.button):
+        for widget in (self.open_volume, self.input, self.reason, self.button, self.estimate):
             column.addWidget(widget)
         column.addWidget(self.compare_panel)
         column.addStretch(1)
 
     def _sources(self, layer: Any, info: LayerInfo) -> list[LayerSource]:
         """What to read: one volume, or every frame of a series."""
+        return [self._source(layer, info, time) for time in self._times(layer, info)]
+
+    def _times(self, layer: Any, info: LayerInfo) -> Sequence[int | None]:
+        """Which frames: all, the one in view, or the only one."""
+        if self.state.takes_all_frames(info):
+            return range(info.num_times)
+        return (shown_time(bare(self.desk.viewer), layer, info) if info.num_times > 1 else None,)
+
+    def _source(self, layer: Any, info: LayerInfo, time: int | None) -> LayerSource:
+        """What to read of one frame."""
         viewer = bare(self.desk.viewer)
         box = chosen_box(self.state.region, viewer, layer, self.input.shapes_layer)
         size = self.state.voxel_size_um(info)
         channel = self.state.channel if info.num_channels > 1 else None
-        times: Sequence[int | None] = (None,)
-        if self.state.takes_all_frames(info):
-            times = range(info.num_times)
-        elif info.num_times > 1:
-            times = (shown_time(viewer, layer, info),)
-        return [snapshot(layer, time=time, channel=channel, box=box, voxel_size_um=size) for time in times]
+        return snapshot(layer, time=time, channel=channel, box=box, voxel_size_um=size)
+
+    def _ask(self) -> Ask | None:
+        """What is to be estimated; None when nothing is chosen, or what is chosen cannot be used."""
+        layer, info = self.input.layer, self.input.info
+        if layer is None or info is None or not info.is_usable or self.desk.model.header is None:
+            return None
+        times = self._times(layer, info)
+        return _ask_for(self._source(layer, info, times[0]), len(times), self.state.to_request())
 
     def _cutoff(self) -> float | None:
         header = self.desk.model.header
@@ -169,7 +203,12 @@ class ReconstructTab(QWidget):
         self._job, self._result = None, None
         self._show_state()
 
+    def _on_input(self) -> None:
+        self.estimate.refresh()
+        self._show_state()
+
     def _on_state(self, *_: object) -> None:
+        self.estimate.refresh()
         self._show_state()
 
     def _show_state(self, *_: object) -> None:
@@ -191,3 +230,8 @@ class ReconstructTab(QWidget):
             return bare(self.desk.viewer)
         except VqldmError:
             return None
+
+
+def _ask_for(source: LayerSource, frames: int, request: dict[str, Any]) -> Ask:
+    """The question what so many volumes like this one take."""
+    return reconstruction_ask(source.shape, source.voxel_size_um, frames, request)

@@ -15,6 +15,8 @@ from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.camera_box import CameraBox
 from napari_vqldm.plugin.condition_knobs import ConditionKnobs
 from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.estimate_box import EstimateBox
+from napari_vqldm.plugin.estimating import TooLarge, generation_ask
 from napari_vqldm.plugin.fold import Fold
 from napari_vqldm.plugin.forms import make_form
 from napari_vqldm.plugin.inquiry import Inquiry
@@ -22,10 +24,11 @@ from napari_vqldm.plugin.lazy_frames import LazyFrames
 from napari_vqldm.plugin.sample_layers import SampleRun
 from napari_vqldm.plugin.sample_text import request_command, request_script
 from napari_vqldm.plugin.sampling_work import Preview, VolumeDone, conditions_work, sample_work
-from napari_vqldm.plugin.state.sample import SampleState, Speed, most_steps_of, samplers_of
+from napari_vqldm.plugin.state.sample import SampleState, most_steps_of, samplers_of
 from napari_vqldm.plugin.widgets import CopyButton, HelpLabel, SeedBox
 
 if TYPE_CHECKING:
+    from napari_vqldm.plugin.estimating import Ask
     from napari_vqldm.plugin.jobs import Failure, Job
 
 SIZES = ("size_z", "size_y", "size_x")
@@ -52,7 +55,6 @@ class SampleTab(QWidget):
         self._run: SampleRun | None = None
         self._last: weakref.ref[Any] | None = None  # layer of the last volume
         self._ways: list[weakref.ref[LazyFrames]] = []
-        self._speeds: dict[Any, Speed] = {}  # of models as they compute
         self._is_closed = False
         self._has_ranges = False
         self._inquiry = Inquiry(desk.runner, "Ranges of the conditions", self._show_ranges, desk.show_error, self)
@@ -69,19 +71,25 @@ class SampleTab(QWidget):
             self._show_state()
             return
         self.state.seed = self.seed_box.next_seed()
+        self._launch(self.state.to_request())
+
+    def _launch(self, request: dict[str, Any], *, is_forced: bool = False) -> None:
+        """Run a request; it is checked against the free memory unless it is forced."""
+        self.estimate.clear_refusal()
         run = self._run = SampleRun(self.desk, self._ways)
         work = sample_work(
             self.desk.model.spec(),
-            self.state.to_request(),
+            request,
+            ask=None if is_forced else generation_ask(request),
             shows_preview=self.state.shows_preview,
             keeps_way=self.state.keeps_way,
         )
-        asked, key = self.state.count, self._speed_key()
+        asked = request["count"]
         self._job = self.desk.run(
             self.state.action(),
             work,
             on_step=lambda step: self._on_step(run, step),
-            on_done=lambda speed: self._finish(run, key, speed),
+            on_done=lambda outcome: self._finish(run, request, outcome),
             on_cancelled=lambda: self._end(run, self._left_text(run, asked, "Cancelled")),
             on_failure=lambda failure: self._fail(run, asked, failure),
         )
@@ -95,6 +103,7 @@ class SampleTab(QWidget):
         self.desk.model_changed.disconnect(self._on_model)
         self.state.events.disconnect(self._on_state)
         self._inquiry.close()
+        self.estimate.close_box()
         self.camera.close_box()
         self.knobs.disconnect_state()
         for form in (self.count_form, self.size_form, self.show_form, self.advanced_form):
@@ -142,6 +151,7 @@ class SampleTab(QWidget):
         self.copy = CopyButton(self._python, self._command)
         self.copy.setObjectName("vqldm-sample-copy")
         self.copy.failed.connect(self.desk.show_error)
+        self.estimate = EstimateBox(self.desk, "sample", self._ask)
         self.camera = CameraBox(self.desk)
         column = QVBoxLayout(self)
         for widget in (self.count_form, self.size_form, self.extent, _labelled("Seed", self.seed_box)):
@@ -152,6 +162,7 @@ class SampleTab(QWidget):
         buttons.addWidget(self.button, 1)
         buttons.addWidget(self.copy)
         column.addLayout(buttons)
+        column.addWidget(self.estimate)
         column.addWidget(self.camera)
         column.addStretch(1)
 
@@ -166,10 +177,10 @@ class SampleTab(QWidget):
                 self._last = weakref.ref(layer)
                 self.camera.live.choose(layer)
 
-    def _finish(self, run: SampleRun, key: Any, speed: Speed | None) -> None:
-        if speed is not None:
-            self._speeds[key] = speed
+    def _finish(self, run: SampleRun, request: dict[str, Any], refusal: TooLarge | None) -> None:
         self._end(run)
+        if refusal is not None:
+            self.estimate.refuse(refusal, lambda: self._launch(request, is_forced=True))
 
     def _fail(self, run: SampleRun, asked: int, _failure: Failure) -> None:
         self._end(run, self._left_text(run, asked, "Stopped by an error"))
@@ -239,15 +250,13 @@ class SampleTab(QWidget):
     def _on_state(self, *_: object) -> None:
         if self.seed_box.seed != self.state.seed:
             self.seed_box.seed = self.state.seed
+        self.estimate.refresh()
         self._show_state()
 
-    def _speed_key(self) -> Any:
-        return self.desk.model.header and self.desk.model.header.card.weights_sha256, self.desk.model.spec()
-
-    def _seconds(self) -> float | None:
-        """What the request is going to take, once a request of this model was timed."""
-        header, speed = self.desk.model.header, self._speeds.get(self._speed_key())
-        return None if header is None or speed is None else self.state.seconds(header, speed)
+    def _ask(self) -> Ask | None:
+        """What is to be estimated; None when nothing can be generated."""
+        reason = self.state.why_not(self.desk.model.header)
+        return None if reason else generation_ask(self.state.to_request())
 
     def _reason(self) -> str:
         return self.state.why_not(self.desk.model.header, is_running=self._job is not None)
@@ -256,7 +265,7 @@ class SampleTab(QWidget):
         reason = self._reason()
         self.reason.setText(reason)
         self.extent.setText(self.state.extent_text(self.desk.model.header))
-        self.button.setText(self.state.action(self._seconds()))
+        self.button.setText(self.state.action())
         self.button.setEnabled(not reason)
         self.button.setToolTip(reason or "Turn noise into volumes; each becomes a layer as soon as it is finished")
         self.copy.setEnabled(self.desk.model.can_generate)

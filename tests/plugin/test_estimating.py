@@ -1,0 +1,394 @@
+"""Estimates before jobs: the check, the box that shows them, the self-test in the background."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_vqldm.errors import ConfigError
+from napari_vqldm.estimate import (
+    Estimate,
+    estimate_encoding,
+    estimate_generation,
+    estimate_interpolation,
+    estimate_reconstruction,
+    estimate_sequence,
+    estimate_uncertainty,
+    jobs,
+)
+from napari_vqldm.plugin import timing
+from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.engine import Engine, ModelSpec
+from napari_vqldm.plugin.estimate_box import NOT_YET, EstimateBox
+from napari_vqldm.plugin.estimating import (
+    Ask,
+    TooLarge,
+    check,
+    ends_ask,
+    estimate_work,
+    frames_ask,
+    generation_ask,
+    missing_self_test_work,
+    reconstruction_ask,
+    self_test_of,
+    self_test_work,
+    uncertainty_ask,
+)
+from napari_vqldm.plugin.jobs import Note
+from napari_vqldm.plugin.state.interpolate import End, InterpolateState
+from napari_vqldm.plugin.state.reconstruct import ReconstructState
+from napari_vqldm.plugin.state.sample import SampleState
+
+SHAPE, SIZE = (8, 24, 24), (0.2, 0.1, 0.1)
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_checkpoints: dict[str, Path]) -> ModelSpec:
+    return ModelSpec(str(tiny_checkpoints["ldm"]), "cpu", threads=1)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture(autouse=True)
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Set how many bytes are free; from the start enough, and the same for every question."""
+
+    def set_free(num_bytes: int) -> None:
+        monkeypatch.setattr(jobs, "available_bytes", lambda *_: num_bytes)
+
+    set_free(2**34)
+    return set_free
+
+
+def drain(steps: Iterator[Any]) -> tuple[list[Any], Any]:
+    """What a generator yields, and what it returns."""
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as stop:
+            return seen, stop.value
+
+
+def use(engine: Engine, spec: ModelSpec) -> Any:
+    return drain(engine.use(spec))[1]
+
+
+def timed(engine: Engine, spec: ModelSpec) -> Any:
+    return drain(self_test_work(spec)(engine))[1]
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_questions_are_those_of_the_core(engine: Engine, spec: ModelSpec, with_test: bool) -> None:
+    model = use(engine, spec)
+    test = timed(engine, spec) if with_test else None
+    sample = SampleState(3, *(8, 16, 16), steps=3, sampler="heun", guidance_scale=1.5, batch=2).to_request()
+    seeds = InterpolateState(End(True, 1), End(True, 2), steps=5).to_request()
+    tiles = ReconstructState(max_voxels=2**15).to_request()
+    map_ = ReconstructState(draws=5).to_uncertainty_request()
+    given = ReconstructState(background=1.0, scale=2.0).to_request()
+    picked = {key: sample[key] for key in ("count", "shape", "steps", "sampler", "guidance_scale", "batch")}
+    pairs: list[tuple[Ask, Estimate]] = [
+        (generation_ask(sample), estimate_generation(model, **picked, self_test=test)),
+        (
+            reconstruction_ask(SHAPE, SIZE, 4, tiles),
+            estimate_reconstruction(model, SHAPE, SIZE, 2**15, frames=4, self_test=test),
+        ),
+        (
+            reconstruction_ask(SHAPE, SIZE, 1, given),
+            estimate_reconstruction(model, SHAPE, SIZE, is_intensity_given=True, self_test=test),
+        ),
+        (
+            uncertainty_ask(SHAPE, SIZE, map_, tiles),
+            estimate_uncertainty(model, SHAPE, SIZE, 5, "noise", 2**15, self_test=test),
+        ),
+        (frames_ask(9, seeds), estimate_interpolation(model, 9, steps=5, self_test=test)),
+    ]
+    for ask, expected in pairs:
+        assert ask(model, "fp32", test) == expected
+        assert expected.is_measured is with_test
+    assert len({expected.seconds for _, expected in pairs}) == len(pairs)
+
+
+def test_both_ends_take_the_time_of_all_parts_and_the_memory_of_the_largest(engine: Engine, spec: ModelSpec) -> None:
+    model = use(engine, spec)
+    seed = {"count": 1, "shape": (8, 16, 16), "steps": 4}
+    shape = seed["shape"]
+    parts = [
+        estimate_generation(model, **seed),
+        estimate_encoding(model, shape, SIZE),
+        estimate_encoding(model, shape, SIZE),
+        estimate_interpolation(model, 2, shape, SIZE),
+    ]
+    found = ends_ask(shape, SIZE, seed)(model, "fp32", None)
+    assert found.seconds == pytest.approx(sum(part.seconds for part in parts))
+    assert found.memory_bytes == max(part.memory_bytes for part in parts)
+    without = ends_ask(shape, SIZE)(model, "fp32", None)
+    assert without.seconds == pytest.approx(sum(part.seconds for part in parts[1:]))
+    with pytest.raises(ConfigError, match="one estimate or more"):
+        estimate_sequence(model, [])
+
+
+def test_a_sequence_is_told_like_its_parts(engine: Engine, spec: ModelSpec, free: Callable[[int], None]) -> None:
+    model = use(engine, spec)
+    one = estimate_encoding(model, SHAPE, SIZE)
+    assert estimate_sequence(model, [one]) == one
+    free(1)
+    assert not estimate_sequence(model, [one]).fits
+    assert "does not fit" in estimate_sequence(model, [one]).lines[-1]
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_for_an_estimate(
+    engine: Engine, spec: ModelSpec, tiny_checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = reconstruction_ask(SHAPE, SIZE, 1, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "use", lambda _spec: pytest.fail("the estimate loads a model"))
+        assert drain(estimate_work(spec, ask)(engine)) == ([], None)
+        assert drain(missing_self_test_work(spec)(engine)) == ([], None)
+    model = use(engine, spec)
+    assert drain(estimate_work(spec, ask)(engine)) == ([], ask(model, "fp32", None))
+    for other in (
+        dataclasses.replace(spec, path=str(tiny_checkpoints["vq-ldm"])),
+        dataclasses.replace(spec, precision="bf16"),  # not tried yet
+    ):
+        assert drain(estimate_work(other, ask)(engine)) == ([], None)
+    engine.free()
+    assert drain(estimate_work(spec, ask)(engine)) == ([], None)
+
+
+def test_a_loaded_model_whose_file_is_gone_is_still_estimated(
+    engine: Engine, tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(tiny_checkpoints["ldm"].read_bytes())
+    spec = ModelSpec(str(path), "cpu", threads=1)
+    use(engine, spec)
+    path.write_bytes(tiny_checkpoints["vq-ldm"].read_bytes())
+    assert not engine.has_loaded(spec)
+    use(engine, spec)
+    path.unlink()
+    assert engine.has_loaded(spec)
+
+
+def test_the_check_lets_go_on_what_fits_or_is_forced(
+    engine: Engine, spec: ModelSpec, free: Callable[[int], None]
+) -> None:
+    model = use(engine, spec)
+    ask = generation_ask({"count": 2})
+    notes, refusal = drain(check(engine, model, ask))
+    assert refusal is None
+    assert notes == [Note(f"Running: {estimate_generation(model, 2).lines[0]}...")]
+    free(1)
+    notes, refusal = drain(check(engine, model, ask))
+    assert notes == [] and refusal == TooLarge(estimate_generation(model, 2))
+    assert drain(check(engine, model, None)) == ([], None)
+
+
+def test_the_self_test_is_remembered_and_not_done_twice(engine: Engine, spec: ModelSpec) -> None:
+    model = use(engine, spec)
+    assert self_test_of(engine, model) is None
+    steps, result = drain(missing_self_test_work(spec)(engine))
+    assert [step.index for step in steps] == list(range(steps[0].total))
+    assert self_test_of(engine, model) == result
+    assert result.weights_sha256 == model.weights_sha256
+    assert drain(missing_self_test_work(spec)(engine)) == ([], None)
+    use(engine, dataclasses.replace(spec, precision="bf16"))
+    assert self_test_of(engine, model) == result  # holds times of both
+    use(engine, dataclasses.replace(spec, threads=2))
+    assert self_test_of(engine, model) is None
+    use(engine, spec)
+
+
+def test_a_self_test_that_is_cancelled_leaves_nothing(engine: Engine, spec: ModelSpec) -> None:
+    model = use(engine, spec)
+    steps = self_test_work(spec)(engine)
+    next(steps)
+    steps.close()
+    assert self_test_of(engine, model) is None
+
+
+# --- box --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(viewer: Any, tiny_checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(timing, "IDLE_MS", 10**7)
+    shared = Desk(viewer)
+    shared.model.device, shared.model.threads = "cpu", 1
+    shared.model.open(tiny_checkpoints["ldm"])
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def box(desk: Desk, qtbot: Any) -> Iterator[EstimateBox]:
+    """A box for as many volumes as ``box.count`` says."""
+    widget = EstimateBox(desk, "test", lambda: generation_ask({"count": widget.count}) if widget.count else None)
+    widget.count = 1
+    qtbot.addWidget(widget)
+    widget.show()
+    yield widget
+    widget.close_box()
+    widget.close_box()
+
+
+def load(desk: Desk, wait_until: Callable[..., None]) -> None:
+    desk.run("Load", lambda engine: engine.use(desk.model.spec()))
+    wait_until(lambda: not desk.runner.is_busy)
+
+
+def test_nothing_is_asked_before_the_first_job(
+    desk: Desk, box: EstimateBox, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    submit = desk.runner.submit
+    monkeypatch.setattr(desk.runner, "submit", lambda job: (asked.append(job.title), submit(job)))
+    wait_until(lambda: box.text == NOT_YET)
+    box.refresh()
+    wait_until(lambda: not box._timer.isActive())
+    assert asked == []
+    load(desk, wait_until)
+    wait_until(lambda: box.text.startswith("About "))
+    assert asked == ["Estimate: test"]
+
+
+def test_lines_follow_the_request_and_go_with_it(desk: Desk, box: EstimateBox, wait_until: Callable[..., None]) -> None:
+    load(desk, wait_until)
+    wait_until(lambda: box.text.startswith("About "))
+    first = box.text
+    assert "16.0 GiB free" in first and "The time is rough" in first
+    box.count = 500
+    box.refresh()
+    wait_until(lambda: box.text not in ("", first))
+    box.count = 0
+    box.refresh()
+    wait_until(lambda: box.text == "")
+
+
+def test_another_model_drops_the_lines_at_once(
+    desk: Desk, box: EstimateBox, tiny_checkpoints: dict[str, Path], wait_until: Callable[..., None]
+) -> None:
+    load(desk, wait_until)
+    wait_until(lambda: box.text.startswith("About "))
+    desk.model.open(tiny_checkpoints["vq-ldm"])
+    assert box.text == ""
+    wait_until(lambda: box.text == NOT_YET)
+    load(desk, wait_until)
+    wait_until(lambda: box.text.startswith("About "))
+    desk.free_memory()
+    wait_until(lambda: box.text == NOT_YET)
+
+
+def test_a_hidden_box_asks_when_it_is_seen(desk: Desk, box: EstimateBox, wait_until: Callable[..., None]) -> None:
+    wait_until(lambda: box.text == NOT_YET)
+    box.hide()
+    load(desk, wait_until)
+    wait_until(lambda: not box._timer.isActive())
+    assert box.text == NOT_YET
+    box.show()
+    wait_until(lambda: box.text.startswith("About "))
+
+
+def test_a_refusal_stays_until_it_is_taken_back(desk: Desk, box: EstimateBox, wait_until: Callable[..., None]) -> None:
+    ran = []
+    estimate = Estimate(2**40, 1.0, 1, 2**40, 1, True, ("about 1 s", "this does not fit"))
+    box.refuse(TooLarge(estimate), lambda: ran.append(1))
+    load(desk, wait_until)  # the end of a job asks again, but not over a refusal
+    wait_until(lambda: not box._timer.isActive())
+    assert box.text == "Nothing was started.\nAbout 1 s\nThis does not fit"
+    assert box.anyway_button.isVisible()
+    box.anyway_button.click()
+    assert ran == [1] and not box.anyway_button.isVisible()
+    box.refuse(TooLarge(estimate), lambda: ran.append(2))
+    box.refresh()
+    assert not box.anyway_button.isVisible()
+    wait_until(lambda: box.text.startswith("About ") and "free" in box.text)
+    assert ran == [1]
+
+
+def test_what_the_core_refuses_is_left_to_the_job_and_a_bug_is_shown(
+    desk: Desk, box: EstimateBox, wait_until: Callable[..., None]
+) -> None:
+    failures: list[Any] = []
+    desk.failed.connect(failures.append)
+    load(desk, wait_until)
+    wait_until(lambda: box.text.startswith("About "))
+    box.count = -1
+    box.refresh()
+    wait_until(lambda: box.text == "")
+    assert failures == []
+    box.count = "many"
+    box.refresh()
+    wait_until(lambda: failures)
+
+
+# --- in the background ------------------------------------------------------------------------------------------------
+
+
+def test_the_first_job_is_followed_by_one_quiet_self_test(
+    desk: Desk, box: EstimateBox, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    monkeypatch.setattr(timing, "IDLE_MS", 20)
+    measured, started = [], []
+    desk.timing.measured.connect(lambda spec, test: measured.append((spec, test)))
+    desk.runner.started.connect(lambda job: started.append(job.title))
+    load(desk, wait_until)
+    wait_until(lambda: measured)
+    assert started == ["Load"]  # no progress, no task
+    assert measured[0][0] == desk.model.spec()
+    assert measured[0][1].weights_sha256 == desk.model.header.card.weights_sha256
+    wait_until(lambda: box.text.startswith("About ") and "rough" not in box.text)
+    load(desk, wait_until)
+    qtbot.wait(200)
+    assert len(measured) == 1
+
+
+def test_it_gives_way_to_the_next_job_and_comes_again(
+    desk: Desk, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module("napari_vqldm.self_test")  # the package names the verb so
+    monkeypatch.setattr(timing, "IDLE_MS", 20)
+    pieces: list[str] = []
+    steps = module.self_test_steps
+
+    def watched(*arguments: Any) -> Iterator[Any]:
+        for step in steps(*arguments):
+            pieces.append(step.name)
+            yield step
+
+    monkeypatch.setattr(module, "self_test_steps", watched)
+    measured: list[Any] = []
+    desk.timing.measured.connect(lambda *found: measured.append(found))
+    load(desk, wait_until)
+    wait_until(lambda: pieces)
+    load(desk, wait_until)
+    assert measured == []
+    wait_until(lambda: measured)
+    assert pieces.count("encode") == 2
+
+
+def test_closing_stops_it(desk: Desk, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Any] = []
+    desk.timing.measured.connect(lambda *found: measured.append(found))
+    monkeypatch.setattr(timing, "IDLE_MS", 0)
+    load(desk, wait_until)
+    desk.timing.close()
+    desk.timing.close()
+    assert not desk.timing._idle.isActive()
+    load(desk, wait_until)
+    assert measured == []
