@@ -18,6 +18,7 @@ from torch import Tensor
 from napari_vqldm.config import Int3
 from napari_vqldm.errors import ConfigError, ShapeError
 from napari_vqldm.latent import LatentSpace
+from napari_vqldm.memory import trim_heap
 from napari_vqldm.tiles import plan_tiles
 
 Precision = Literal["fp32", "bf16"]
@@ -111,6 +112,8 @@ def encode_volume(
             margin[(..., *write)] = coded.margin[(..., *keep)].float().cpu()
         if deviation is not None and coded.standard_deviation is not None:
             deviation[(..., *write)] = coded.standard_deviation[(..., *keep)].float().cpu()
+        del block, coded  # not kept while the next tile, or the caller, needs memory
+        trim_heap()
         is_last = index == len(tiles) - 1
         yield EncodeStep(index, len(tiles), Coding(latent, margin, deviation) if is_last else None)
 
@@ -176,6 +179,8 @@ def decode_latent(
         with exact_math(device_of(space), precision):
             decoded = space.decode(block)
         volume[(..., *_times(part.write, factor))] = decoded[(..., *_times(part.keep, factor))].float().cpu()
+        del block, decoded
+        trim_heap()
         yield DecodeStep(index, len(tiles), volume if index == len(tiles) - 1 else None)
 
 

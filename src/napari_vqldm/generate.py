@@ -24,6 +24,7 @@ from napari_vqldm.diffusion import SAMPLERS, SampleStep
 from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import CheckpointError, ConfigError, ShapeError
 from napari_vqldm.files.provenance import make_provenance
+from napari_vqldm.memory import trim_heap
 from napari_vqldm.models.build import AnyDenoiser
 from napari_vqldm.record import expose, generated_noise_seed
 from napari_vqldm.sampling import StepNoise, initial_noise, sample_latents, step_noise
@@ -260,6 +261,7 @@ def sample_starts(model: Model, starts: Sequence[Start], sampling: Sampling) -> 
             step = next(steps, None)
         if step is None:
             return
+        trim_heap()
         yield step
 
 

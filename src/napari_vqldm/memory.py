@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -136,6 +137,7 @@ def _cgroup_free() -> int | None:
 def free_memory() -> None:
     """Collect what nothing refers to, and give back what the devices keep in reserve; imports no torch."""
     gc.collect()
+    trim_heap()
     torch = sys.modules.get("torch")
     if torch is None:
         return
@@ -143,6 +145,27 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def trim_heap() -> None:
+    """Give pages that lie free in the C library's heap back to the system; does nothing but with glibc.
+
+    Without it tensors of a few MiB leave holes, and a process grows by chance: generating one volume took from 68 to
+    169 MiB, and takes from 64 to 80. Costs about 10 ms after a step of the bundled denoisers, 2 % of it.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # another C library
+        return None
 
 
 def with_smaller_tiles(

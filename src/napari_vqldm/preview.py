@@ -176,7 +176,8 @@ def _solve(examples: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     for features, blocks in examples:
         x = torch.cat([features.double(), torch.ones(len(features), 1, dtype=torch.float64)], dim=1)
         gram, moment, count = gram + x.T @ x, moment + x.T @ blocks.double(), count + len(features)
-    ridge = torch.full((len(gram),), _RIDGE * float(gram.diagonal()[:-1].mean()), dtype=torch.float64)
+    size = float(gram.diagonal()[:-1].mean()) or 1.0  # a collapsed encoder gives zeros alone
+    ridge = torch.full((len(gram),), _RIDGE * size, dtype=torch.float64)
     ridge[-1] = 0.0  # the constant is free
     solution = torch.linalg.solve(gram + torch.diag(ridge), moment)
     return solution[:-1].float(), solution[-1].float()

@@ -267,16 +267,24 @@ def test_closing_stops_the_work_and_the_dock_can_be_opened_again(
     assert len(viewer.layers) == 1
 
 
+def bring_to_front(dock_widget: Any, is_done: Callable[[], bool], wait_until: Wait) -> None:
+    """Choose a tab of docks; Qt ignores that until the tabs are laid out."""
+
+    def is_in_front() -> bool:
+        dock_widget.raise_()
+        return is_done()
+
+    wait_until(is_in_front)
+
+
 def test_another_dock_in_front_or_hiding_closes_nothing(ready: Dock, wait_until: Wait, qtbot: Any) -> None:
     viewer = ready.desk.viewer
     job = start_long_job(ready, wait_until)
     other = viewer.window.add_dock_widget(QLabel("other"), name="other")
     ready.window().tabifyDockWidget(ready.parent(), other)
-    other.raise_()
-    wait_until(lambda: not ready.isVisible())
+    bring_to_front(other, lambda: ready.visibleRegion().isEmpty(), wait_until)
     qtbot.wait(50)
-    ready.parent().raise_()
-    wait_until(ready.isVisible)
+    bring_to_front(ready.parent(), lambda: not ready.visibleRegion().isEmpty(), wait_until)
     ready.parent().hide()
     wait_until(lambda: not ready.isVisible())
     qtbot.wait(50)
@@ -486,8 +494,11 @@ def truncated(folder: Path, source: Path) -> Path:
     return path
 
 
-def renamed(folder: Path, source: Path) -> Path:
-    return Path(shutil.copy(source, folder / "model.bin"))
+def a_stack(folder: Path, _source: Path) -> Path:
+    from napari_vqldm.files import write_volume
+    from napari_vqldm.volume import Volume
+
+    return write_volume(folder / "stack.ome.tif", Volume(np.random.default_rng(0).normal(size=SHAPE), SIZE, {}, "s"))
 
 
 def missing(folder: Path, _source: Path) -> Path:
@@ -505,7 +516,7 @@ BAD_MODELS = {
     "pickle": (pickled, "model.safetensors"),
     "torch file": (torch_file, "model.pt"),
     "truncated": (truncated, "half.safetensors"),
-    "wrong suffix": (renamed, "model.bin"),
+    "wrong suffix": (a_stack, "stack.ome.tif"),
     "missing": (missing, "nowhere.safetensors"),
     "folder": (a_folder, "folder.safetensors"),
 }
@@ -690,9 +701,7 @@ def test_save_writes_what_the_reader_brings_back(
 ) -> None:
     viewer, path = ready.desk.viewer, tmp_path / "saved.ome.tif"
     generate(ready, wait_until)
-    monkeypatch.setattr(
-        "napari_vqldm.plugin.layer_tools.QFileDialog.getSaveFileName", lambda *_, **__: (str(path), "")
-    )
+    monkeypatch.setattr("napari_vqldm.plugin.layer_tools.QFileDialog.getSaveFileName", lambda *_, **__: (str(path), ""))
     ready.tools.save_button.click()
     wait_until(lambda: "Saved" in ready.notice.text())
     (back,) = viewer.open(str(path), plugin=PLUGIN)

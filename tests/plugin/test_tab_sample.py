@@ -16,6 +16,7 @@ import pytest
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton
 
 import napari_vqldm as nv
+from napari_vqldm.condition_ranges import middle_voxel_size
 from napari_vqldm.config import CameraConfig
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layers import provenance_of
@@ -102,7 +103,9 @@ def script_bits(text: str, tmp_path) -> np.ndarray:
 def test_one_click_gives_one_layer_equal_to_the_verb(tab, desk, model, wait_until):
     assert tab.button.text() == "Generate 1 volume"
     run(tab, wait_until)
-    (expected,) = nv.generate(model, 1, SHAPE, seed=5)
+    size = middle_voxel_size(model.config)  # one for all volumes, unless it is asked for otherwise
+    assert size
+    (expected,) = nv.generate(model, 1, SHAPE, seed=5, condition=size)
     (layer,) = desk.viewer.layers
     np.testing.assert_array_equal(layer.data, expected.data)
     assert layer.name == "tiny-ldm-seed5-000"
@@ -321,8 +324,20 @@ def test_the_line_follows_count_and_size(tab, desk, monkeypatch, wait_until):
     seen.append(tab.estimate.text)
     tab.state.size_z, tab.state.size_y, tab.state.size_x = 2, 2, 2
     wait_until(lambda: tab.estimate.text not in ("", *seen))
-    tab.state.size_z = 4096  # larger than the window: nothing to estimate, the reason is told
-    wait_until(lambda: tab.estimate.text == "")
+    tab.state.count = 3
+    wait_until(lambda: tab.estimate.text not in ("", *seen))
+
+
+def test_nothing_is_estimated_that_cannot_run(tab, desk, monkeypatch, wait_until):
+    import dataclasses
+
+    set_free(monkeypatch, 2**34)
+    run(tab, wait_until)
+    wait_until(lambda: tab.estimate.text.startswith("About "))
+    header = desk.model.header
+    desk.model.header = dataclasses.replace(header, config=header.config.model_copy(update={"denoiser": None}))
+    wait_until(lambda: not tab.estimate._timer.isActive())
+    assert tab.estimate.text == ""
 
 
 def test_the_viewer_may_lose_the_tab_in_the_middle_of_a_job(tab, desk, monkeypatch, wait_until):
@@ -365,9 +380,10 @@ def test_knobs_follow_the_model_and_the_state(tab, desk, wait_until):
     assert not knob.box.isChecked()
     combo = tab.findChild(QComboBox, "vqldm-condition-organisation")
     combo.setCurrentIndex(combo.findData("aster"))
-    assert dict(tab.state.condition) == {"organisation": "aster"}
+    size = middle_voxel_size(desk.model.header.config)
+    assert dict(tab.state.condition) == {**size, "organisation": "aster"}
     combo.setCurrentIndex(0)
-    assert dict(tab.state.condition) == {}
+    assert dict(tab.state.condition) == size
 
 
 def test_both_ends_of_every_slider_are_accepted_by_the_model(tab, desk, model, wait_until):

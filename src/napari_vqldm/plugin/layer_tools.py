@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_vqldm.errors import VqldmError
+from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.engine import Engine
 from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, snapshot
@@ -44,11 +46,13 @@ class LayerTools(QWidget):
         column.addLayout(_row(self.undo_button, self.free_button))
         desk.undo.changed.connect(self._on_undo_changed)
         self._on_undo_changed()
+        self._watched: weakref.ref[Layer] | None = None
         desk.viewer.layers.selection.events.active.connect(self._on_active)
         self._on_active()
 
     def close_tools(self) -> None:
         """Let go of the viewer."""
+        self._watch(None)
         try:
             self.desk.viewer.layers.selection.events.active.disconnect(self._on_active)
         except (VqldmError, ValueError, RuntimeError):
@@ -130,12 +134,26 @@ class LayerTools(QWidget):
         )
 
     def _on_active(self, *_: object) -> None:
-        layer = self.desk.viewer.layers.selection.active
+        layer = bare(self.desk.viewer).layers.selection.active
+        self._watch(layer)
         is_ours = layer is not None and provenance_of(layer) is not None
-        self.selected.setText(f"Selected layer: {layer.name if layer is not None else 'none'}")
+        self._show_name()
         for button in (self.copy, self.reproduce_button):
             button.setEnabled(is_ours)
         self.save_button.setEnabled(layer is not None)
+
+    def _watch(self, layer: Layer | None) -> None:
+        """Follow the name of the selected layer."""
+        before = self._watched() if self._watched is not None else None
+        if before is not None:
+            before.events.name.disconnect(self._show_name)
+        self._watched = None if layer is None else weakref.ref(layer)
+        if layer is not None:
+            layer.events.name.connect(self._show_name)
+
+    def _show_name(self, *_: object) -> None:
+        layer = self._watched() if self._watched is not None else None
+        self.selected.setText(f"Selected layer: {layer.name if layer is not None else 'none'}")
 
     def _on_undo_changed(self, *_: object) -> None:
         undo = self.desk.undo

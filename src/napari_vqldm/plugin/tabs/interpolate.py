@@ -84,7 +84,9 @@ class InterpolateTab(QWidget):
         like = next((end.source for end in requests if end.source is not None), None)
         if self.state.mode == "seeds":
             work = sample_work(spec, self.state.to_request(self.desk.model.header), self.state.num_frames, ask=ask)
-            self._open(SampledWay(self._show, self), name, None)
+            sampled = SampledWay(self._show, self)
+            sampled.ask(self.state.t, is_moving=False)  # the slider may stand anywhere
+            self._open(sampled, name, None)
         else:
             work = encode_work(spec, requests[0], requests[1], self._path(), ask=ask)
         self._job = self.desk.run(
