@@ -150,8 +150,8 @@ def free_memory() -> None:
 def trim_heap() -> None:
     """Give pages that lie free in the C library's heap back to the system; does nothing but with glibc.
 
-    Without it tensors of a few MiB leave holes, and a process grows by chance: generating one volume took from 68 to
-    169 MiB, and takes from 64 to 80. Costs about 10 ms after a step of the bundled denoisers, 2 % of it.
+    Tensors of a few MiB leave holes there, by chance up to 100 MiB after a step of the bundled denoisers, that would
+    stay with the process. Costs about 10 ms after such a step, 2 % of it.
     """
     trim = _malloc_trim()
     if trim is not None:

@@ -51,7 +51,7 @@ def use(dock: Dock, checkpoint: Path) -> Dock:
     dock.open_model(checkpoint)
     state = dock.sample_tab.state
     state.size_z, state.size_y, state.size_x = SHAPE
-    state.steps = 2
+    state.steps, state.shows_preview = 2, False  # a preview needs a decoder of its own, fitted first
     return dock
 
 
@@ -68,11 +68,11 @@ def generate(dock: Dock, wait_until: Wait, count: int = 1) -> None:
 
 
 def start_long_job(dock: Dock, wait_until: Wait) -> Any:
-    """Start a request of thousands of steps, and wait for the first ones."""
+    """Start a request of thousands of steps, with a preview, and wait for the first ones."""
     steps: list[int] = []
     dock.desk.runner.progressed.connect(lambda _job, done, *_: steps.append(done))
     state = dock.sample_tab.state
-    state.count, state.steps, state.batch = 50, 500, 1
+    state.count, state.steps, state.batch, state.shows_preview = 50, 500, 1, True
     dock.sample_tab.button.click()
     wait_until(lambda: steps and max(steps) >= 2)
     return dock.sample_tab._job
@@ -399,6 +399,7 @@ def test_a_closed_dock_leaves_nothing_behind(
 # --- two viewers ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_viewers_share_the_model_and_nothing_else(
     make_napari_viewer: Callable[..., napari.Viewer], tiny_checkpoints: dict[str, Path], wait_until: Wait
 ) -> None:

@@ -23,6 +23,8 @@ from napari_vqldm.plugin.settings import PLUGIN
 from napari_vqldm.plugin.tabs.interpolate_end import SEED
 from napari_vqldm.volume import Volume
 
+pytestmark = pytest.mark.slow  # each tab has a quick test of its own script
+
 SHAPE = (8, 16, 16)
 SIZE = (0.22, 0.2, 0.2)
 FAMILIES = ("ldm", "vq-ldm")
@@ -373,7 +375,6 @@ def reproduced_in_a_new_napari(session: Session, path: Path) -> list[str]:
     return heard
 
 
-@pytest.mark.slow
 def test_a_file_is_reproduced_in_a_new_napari(session: Session) -> None:
     path = session.made["residual of a file"].files[0]
     assert reproduced_in_a_new_napari(session, path) == ["Reproduce: identical to the last bit"]

@@ -140,6 +140,7 @@ def _pixels(widget: QWidget) -> np.ndarray:
     return np.asarray(QImg2array(widget.grab().toImage()))
 
 
+@pytest.mark.slow
 def test_both_themes_are_followed(filled: Dock, qtbot: Any) -> None:
     """Light and dark differ, and words stand out from their ground in both."""
     viewer, brightness = filled.desk.viewer, {}
@@ -188,6 +189,7 @@ viewer.close()
 """
 
 
+@pytest.mark.slow
 def test_everything_fits_at_200_percent() -> None:
     environment = {**os.environ, "QT_SCALE_FACTOR": "2"}
     done = subprocess.run(
@@ -238,7 +240,7 @@ def test_a_sample_is_seen(shown_dock: Dock, tiny_checkpoints: dict[str, Path], w
     assert np.abs(viewer.screenshot(canvas_only=True, flash=False)[..., :3] - image).max() > 20
 
 
-@pytest.mark.parametrize("ndisplay", [2, 3])
+@pytest.mark.parametrize("ndisplay", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_side_by_side_shows_three_different_cells(filled: Dock, wait_until: Wait, ndisplay: int) -> None:
     viewer, tab = filled.desk.viewer, filled.reconstruct_tab
     viewer.dims.ndisplay = ndisplay

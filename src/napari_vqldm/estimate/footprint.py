@@ -6,6 +6,7 @@ The network is built on PyTorch's meta device, where tensors have shapes and no 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -39,11 +40,14 @@ class Footprint:
     bytes : int
         Largest sum of tensors that live at once, input and output included, weights not. A convolution counts its input
         and output twice: on the CPU it works on copies in another order.
+    small_bytes : int
+        The same for tensors below 32 MiB alone, input and output once, at most 64 MiB: what the C library's heap holds.
     flops : int
         Floating point operations; a multiplication with an addition is two.
     """
 
     bytes: int
+    small_bytes: int
     flops: int
 
 
@@ -61,7 +65,7 @@ def denoiser_footprint(model: Model, batch: int = 1) -> Footprint:
     """Cost of one call of the denoiser at the trained window; zero for a model without one."""
     config = model.config.denoiser
     if config is None:
-        return Footprint(0, 0)
+        return Footprint(0, 0, 0)
     return _denoiser(config, model.config.autoencoder.latent_channels, model.space.grid(model.config.window), batch)
 
 
@@ -70,7 +74,7 @@ def _encoder(config: AnyAutoencoderConfig, shape: Int3) -> Footprint:
     with torch.device("meta"):
         network = make_autoencoder(config).eval().requires_grad_(False)
         volumes = torch.empty(1, 1, *shape)
-    found, kept = _watch(lambda: network.encode(volumes))
+    found = _watch(lambda: network.encode(volumes))
     if network.quantizer is None:
         return found
     codes = len(network.quantizer.codebook)
@@ -78,7 +82,7 @@ def _encoder(config: AnyAutoencoderConfig, shape: Int3) -> Footprint:
     rows = min(cells, CHUNK_ROWS)
     distances = _DISTANCE_BYTES * rows * codes
     flops = 2 * cells * codes * network.latent_channels
-    return Footprint(max(found.bytes, kept + distances), found.flops + flops)
+    return Footprint(max(found.bytes, found.small_bytes + distances), found.small_bytes, found.flops + flops)
 
 
 @lru_cache(maxsize=256)
@@ -86,7 +90,7 @@ def _decoder(config: AnyAutoencoderConfig, grid: Int3) -> Footprint:
     with torch.device("meta"):
         network = make_autoencoder(config).eval().requires_grad_(False)
         latent = torch.empty(1, network.latent_channels, *grid)
-    return _watch(lambda: network.decode(latent))[0]
+    return _watch(lambda: network.decode(latent))
 
 
 @lru_cache(maxsize=64)
@@ -94,15 +98,14 @@ def _denoiser(config: AnyDenoiserConfig, channels: int, grid: Int3, batch: int) 
     with torch.device("meta"):
         network = make_denoiser(config, channels).eval().requires_grad_(False)
         x_t, t = torch.empty(batch, channels, *grid), torch.empty(batch)
-    return _watch(lambda: network(x_t, t, None))[0]
+    return _watch(lambda: network(x_t, t, None))
 
 
-def _watch(run: Any) -> tuple[Footprint, int]:
-    """Cost of ``run``, and the memory that a C library keeps after it."""
+def _watch(run: Callable[[], object]) -> Footprint:
     peak, flops = _PeakMode(), FlopCounterMode(display=False)
     with torch.no_grad(), flops, peak:
         run()
-    return Footprint(peak.most, int(flops.get_total_flops())), min(peak.most_small, _HEAP_KEPT)
+    return Footprint(peak.most, min(peak.most_small, _HEAP_KEPT), int(flops.get_total_flops()))
 
 
 class _PeakMode(TorchDispatchMode):

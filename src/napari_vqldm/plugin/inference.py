@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -91,6 +92,7 @@ class InferenceThread:
             self._is_stopped = True
             self._changed.notify()
             thread = self._thread
+        atexit.unregister(self.stop)
         self.cancel_all()
         if thread is None:
             return True
@@ -103,6 +105,7 @@ class InferenceThread:
         if self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="napari-vqldm inference", daemon=True)
             self._thread.start()
+            atexit.register(self.stop)  # PyTorch aborts the process when it is torn down under a running thread
 
     def _loop(self) -> None:
         while self._run_next():  # no local name here: it would keep the last job alive while the thread waits
