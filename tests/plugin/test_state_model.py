@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -96,12 +97,19 @@ def test_facts_say_what_the_checkpoint_holds(header):
     assert facts["Generates"].startswith("yes")
 
 
+GATE = re.compile(r"(\S+) \(wanted (\S+) (\S+)\): (\w+)")
+
+
 def test_scores_read_as_on_the_command_line(header):
     from napari_vqldm.cli.info import _flatten
 
-    told = {text for name, text in _flatten(header.card.scorecard) if name.startswith("gates.")}
-    assert told
-    assert told <= {text for _, text in card_text(header).scorecard}
+    told = [text for name, text in _flatten(header.card.scorecard) if name.startswith("gates.")]
+    shown = [text for _, text in card_text(header).scorecard if "wanted" in text]
+    assert len(told) == len(shown) > 5
+    for a, b in zip(told, shown, strict=True):
+        (told_value, told_word), (shown_value, shown_word) = (GATE.fullmatch(text).group(1, 4) for text in (a, b))
+        assert float(told_value) == pytest.approx(float(shown_value), rel=1e-2)  # the card shows fewer digits
+        assert told_word == shown_word
 
 
 def test_a_card_that_is_no_card_of_ours_is_shown_all_the_same(header):
