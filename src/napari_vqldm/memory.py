@@ -138,6 +138,11 @@ def free_memory() -> None:
     """Collect what nothing refers to, and give back what the devices keep in reserve; imports no torch."""
     gc.collect()
     trim_heap()
+    empty_device_caches()
+
+
+def empty_device_caches() -> None:
+    """Give back the memory that PyTorch keeps in reserve on GPUs. PyTorch is not imported for this."""
     torch = sys.modules.get("torch")
     if torch is None:
         return

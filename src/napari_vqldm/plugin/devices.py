@@ -9,10 +9,10 @@ import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_vqldm.errors import ConfigError
+from napari_vqldm.memory import available_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -106,35 +106,12 @@ def list_devices() -> tuple[DeviceInfo, ...]:
     import torch
 
     threads = torch.get_num_threads()
-    devices = [DeviceInfo("cpu", f"CPU, {threads} thread{'s' if threads > 1 else ''}", free_ram_bytes())]
+    labels = {"cpu": f"CPU, {threads} thread{'s' if threads > 1 else ''}"}
     for name in _found():
-        if name == "mps":
-            free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-            devices.append(DeviceInfo(name, "Apple GPU (mps)", free))
-        else:
-            free, _ = torch.cuda.mem_get_info(torch.device(name))
-            devices.append(DeviceInfo(name, f"{torch.cuda.get_device_name(torch.device(name))} ({name})", free))
-    return tuple(devices)
-
-
-def free_ram_bytes() -> int | None:
-    """Return the main memory that programs can still take; None when the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
-def empty_device_caches() -> None:
-    """Give back the memory that PyTorch keeps in reserve on GPUs. PyTorch is not imported for this."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+        labels[name] = (
+            "Apple GPU (mps)" if name == "mps" else f"{torch.cuda.get_device_name(torch.device(name))} ({name})"
+        )
+    return tuple(DeviceInfo(name, label, available_bytes(name)) for name, label in labels.items())
 
 
 def _found() -> list[str]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_vqldm.errors import CheckpointError
+from napari_vqldm.memory import empty_device_caches
 from napari_vqldm.plugin.devices import (
     DeviceInfo,
     Precision,
     choose_device,
     choose_precision,
     default_threads,
-    empty_device_caches,
     list_devices,
 )
 from napari_vqldm.plugin.inference import BaseEngine

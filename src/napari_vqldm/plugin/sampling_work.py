@@ -229,8 +229,7 @@ def centered(volume: Array, shape: Int3) -> Array:
 def _steps(model: Model, request: Mapping[str, Any]) -> Iterator[GenerationStep | Note]:
     """Steps of the core. When memory runs out, the volumes that are left are computed in smaller batches."""
     from napari_vqldm.generate import generate_steps
-    from napari_vqldm.memory import is_out_of_memory
-    from napari_vqldm.plugin.devices import empty_device_caches
+    from napari_vqldm.memory import empty_device_caches, is_out_of_memory
 
     left = dict(request)
     num_done, num_steps = 0, 0  # before the last restart
