@@ -24,7 +24,7 @@ from qtpy.QtWidgets import QApplication, QDialog, QLabel, QPushButton
 
 from napari_vqldm.card import METADATA_KEY, read_header
 from napari_vqldm.plugin.dock import TABS, dock_of
-from napari_vqldm.plugin.jobs import JobState
+from napari_vqldm.plugin.inference.jobs import JobState
 from napari_vqldm.plugin.keys import KEYS
 from napari_vqldm.plugin.settings import PLUGIN
 

@@ -13,7 +13,7 @@ import pytest
 import zarr
 from qtpy.QtCore import Qt
 
-from napari_vqldm.plugin.tabs.interpolate_end import SEED
+from napari_vqldm.plugin.tabs.interpolate.end import SEED
 from napari_vqldm.volume import Volume
 
 SHAPE = (8, 16, 16)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from napari_vqldm.errors import CheckpointError, ConfigError
-from napari_vqldm.plugin import devices
-from napari_vqldm.plugin.cache import ByteCache
-from napari_vqldm.plugin.engine import Engine, ModelSpec
-from napari_vqldm.plugin.jobs import Note
+from napari_vqldm.plugin.inference import devices
+from napari_vqldm.plugin.inference.cache import ByteCache
+from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
+from napari_vqldm.plugin.inference.jobs import Note
 
 
 def use(engine: Engine, spec: ModelSpec) -> tuple[Any, list[str]]:
@@ -223,8 +223,8 @@ def test_self_tests_are_remembered_for_what_they_depend_on(engine: Engine, check
 def test_loading_pytorch_is_announced_before_it_is_imported(checkpoint: Path) -> None:
     code = (
         "import sys\n"
-        "from napari_vqldm.plugin.engine import Engine, ModelSpec\n"
-        "import napari_vqldm.plugin.inference, napari_vqldm.plugin.failures\n"
+        "from napari_vqldm.plugin.inference.engine import Engine, ModelSpec\n"
+        "import napari_vqldm.plugin.inference.thread, napari_vqldm.plugin.inference.failures\n"
         "engine = Engine()\n"
         "assert engine.devices() == ()\n"
         f"steps = engine.use(ModelSpec({str(checkpoint)!r}, 'cpu', threads=1))\n"

@@ -21,11 +21,10 @@ from napari_vqldm.estimate import (
     estimate_uncertainty,
     jobs,
 )
-from napari_vqldm.plugin import timing
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.engine import Engine, ModelSpec
-from napari_vqldm.plugin.estimate_box import NOT_YET, EstimateBox
-from napari_vqldm.plugin.estimating import (
+from napari_vqldm.plugin.inference import timing
+from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
+from napari_vqldm.plugin.inference.estimating import (
     Ask,
     TooLarge,
     check,
@@ -39,10 +38,11 @@ from napari_vqldm.plugin.estimating import (
     self_test_work,
     uncertainty_ask,
 )
-from napari_vqldm.plugin.jobs import Note
+from napari_vqldm.plugin.inference.jobs import Note
 from napari_vqldm.plugin.state.interpolate import End, InterpolateState
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
 from napari_vqldm.plugin.state.sample import SampleState
+from napari_vqldm.plugin.widgets.estimate_box import NOT_YET, EstimateBox
 
 SHAPE, SIZE = (8, 24, 24), (0.2, 0.1, 0.1)
 

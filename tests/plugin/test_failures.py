@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from napari_vqldm.errors import CheckpointError, ConfigError, FileError, ShapeError, VolumeError, VqldmError
-from napari_vqldm.plugin.failures import failure_of, split_message
+from napari_vqldm.plugin.inference.failures import failure_of, split_message
 
 
 @pytest.mark.parametrize(

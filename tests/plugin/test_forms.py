@@ -12,7 +12,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_vqldm.plugin.forms import Form, knob, knob_of, make_form
+from napari_vqldm.plugin.widgets.forms import Form, knob, knob_of, make_form
 
 FIELDS = ("count", "guidance", "sampler", "is_fast", "steps", "blur")
 

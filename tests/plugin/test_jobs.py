@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from napari_vqldm.errors import VolumeError
-from napari_vqldm.plugin.inference import BaseEngine, InferenceThread, SharedThread
-from napari_vqldm.plugin.jobs import (
+from napari_vqldm.plugin.inference.jobs import (
     Cancelled,
     Done,
     Failed,
@@ -26,6 +25,7 @@ from napari_vqldm.plugin.jobs import (
     Started,
     Step,
 )
+from napari_vqldm.plugin.inference.thread import BaseEngine, InferenceThread, SharedThread
 
 WAIT_S = 20
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from napari_vqldm.errors import ShapeError, VolumeError, VqldmError
-from napari_vqldm.plugin.cache import ByteCache
-from napari_vqldm.plugin.inference import BaseEngine
-from napari_vqldm.plugin.lazy_frames import LazyFrames
-from napari_vqldm.plugin.runner import Runner
+from napari_vqldm.plugin.inference.cache import ByteCache
+from napari_vqldm.plugin.inference.runner import Runner
+from napari_vqldm.plugin.inference.thread import BaseEngine
+from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
 
 SHAPE = (3, 4, 5)
 NUM = 6

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from napari_vqldm.plugin.live import LatestWins
+from napari_vqldm.plugin.inference.live import LatestWins
 
 
 class Worker:

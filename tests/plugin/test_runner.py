@@ -17,12 +17,12 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_vqldm.errors import VolumeError
-from napari_vqldm.plugin import runner as module
-from napari_vqldm.plugin.failures import Failure
-from napari_vqldm.plugin.inference import BaseEngine
-from napari_vqldm.plugin.jobs import Job, JobState, Note, Priority
-from napari_vqldm.plugin.pace import Pace, words_for
-from napari_vqldm.plugin.runner import Runner
+from napari_vqldm.plugin.inference import runner as module
+from napari_vqldm.plugin.inference.failures import Failure
+from napari_vqldm.plugin.inference.jobs import Job, JobState, Note, Priority
+from napari_vqldm.plugin.inference.pace import Pace, words_for
+from napari_vqldm.plugin.inference.runner import Runner
+from napari_vqldm.plugin.inference.thread import BaseEngine
 
 WAIT_S = 20
 

@@ -20,7 +20,7 @@ from napari_vqldm.card import read_header
 from napari_vqldm.files import read_volume, write_volume
 from napari_vqldm.plugin.layers import KEY
 from napari_vqldm.plugin.settings import PLUGIN
-from napari_vqldm.plugin.tabs.interpolate_end import SEED
+from napari_vqldm.plugin.tabs.interpolate.end import SEED
 from napari_vqldm.volume import Volume
 
 pytestmark = pytest.mark.slow  # each tab has a quick test of its own script
@@ -119,7 +119,7 @@ class Hands:
         self.wait_until(lambda: not self.dock.desk.runner.is_busy)
 
     def open(self, path: Path) -> Any:
-        name = "napari_vqldm.plugin.open_volume.QFileDialog.getOpenFileName"
+        name = "napari_vqldm.plugin.opening.dialog.QFileDialog.getOpenFileName"
         self.monkeypatch.setattr(name, lambda *_, **__: (str(path), ""))
         tab = self.dock.reconstruct_tab
         before = len(self.viewer.layers)

@@ -12,8 +12,8 @@ import napari_vqldm as nv
 from napari_vqldm.files import read_volume
 from napari_vqldm.files.samples import sample_path
 from napari_vqldm.plugin import samples
-from napari_vqldm.plugin.layer_data import layer_data
 from napari_vqldm.plugin.layers import add_volume
+from napari_vqldm.plugin.layers.data import layer_data
 from napari_vqldm.plugin.settings import PLUGIN
 from napari_vqldm.volume import Volume
 

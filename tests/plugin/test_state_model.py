@@ -12,9 +12,9 @@ import pytest
 
 from napari_vqldm.card import GateResult, Header, read_header
 from napari_vqldm.errors import CheckpointError
-from napari_vqldm.plugin.card_text import card_text, curve_text, memorization_text
-from napari_vqldm.plugin.engine import ModelSpec
+from napari_vqldm.plugin.inference.engine import ModelSpec
 from napari_vqldm.plugin.state.model import DEVICES, ModelState
+from napari_vqldm.plugin.tabs.model.card_text import card_text, curve_text, memorization_text
 from napari_vqldm.zoo import resolve
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_of_ones_own(tiny_checkpoints):
 def test_choosing_and_reading_cards_brings_no_torch():
     code = (
         "import sys; from napari_vqldm.plugin.state.model import ModelState; "
-        "from napari_vqldm.plugin.card_text import card_text; state = ModelState(); state.open('ldm'); "
+        "from napari_vqldm.plugin.tabs.model.card_text import card_text; state = ModelState(); state.open('ldm'); "
         "card_text(state.header); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

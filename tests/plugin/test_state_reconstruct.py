@@ -11,7 +11,7 @@ import pytest
 from napari_vqldm.errors import ConfigError, VolumeError
 from napari_vqldm.files import open_stack, read_volume, write_volume
 from napari_vqldm.intensity import IntensityScale
-from napari_vqldm.plugin.layer_info import LayerInfo
+from napari_vqldm.plugin.layers.info import LayerInfo
 from napari_vqldm.plugin.state.open_volume import OpenState, content_of
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
 from napari_vqldm.volume import Volume

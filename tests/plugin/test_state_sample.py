@@ -11,7 +11,6 @@ from napari_vqldm.card import Header, read_header
 from napari_vqldm.condition_ranges import allowed_conditions
 from napari_vqldm.config import CameraConfig
 from napari_vqldm.generate import generate_steps
-from napari_vqldm.plugin.sample_text import request_command, request_script
 from napari_vqldm.plugin.state.camera import CAMERA_FIELDS, CameraState, is_noise_free
 from napari_vqldm.plugin.state.model import ModelState
 from napari_vqldm.plugin.state.sample import (
@@ -21,6 +20,7 @@ from napari_vqldm.plugin.state.sample import (
     most_steps_of,
     samplers_of,
 )
+from napari_vqldm.plugin.tabs.sample.text import request_command, request_script
 from napari_vqldm.record import record
 from napari_vqldm.zoo import resolve
 

@@ -15,14 +15,14 @@ import pytest
 
 import napari_vqldm as nv
 from napari_vqldm.files import write_volume
-from napari_vqldm.plugin import ways
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layers import KEY, provenance_of
 from napari_vqldm.plugin.state import interpolate as state
 from napari_vqldm.plugin.state.interpolate import PLAY_STEPS
-from napari_vqldm.plugin.tabs.interpolate import InterpolateTab
-from napari_vqldm.plugin.tabs.interpolate_end import LAYER, SEED
-from napari_vqldm.plugin.ways import LiveWay, SampledWay
+from napari_vqldm.plugin.tabs.interpolate import ways
+from napari_vqldm.plugin.tabs.interpolate.end import LAYER, SEED
+from napari_vqldm.plugin.tabs.interpolate.tab import InterpolateTab
+from napari_vqldm.plugin.tabs.interpolate.ways import LiveWay, SampledWay
 from napari_vqldm.volume import Volume
 
 SHAPE = (8, 16, 16)

@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
 
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.tabs.model import ModelTab
+from napari_vqldm.plugin.tabs.model.tab import ModelTab
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def test_how_it_computes_reaches_the_jobs(tab, desk):
 
 
 def test_the_self_test_fills_its_lines_and_makes_estimates_measured(tab, desk, tiny_checkpoints, qtbot, wait_until):
-    from napari_vqldm.plugin.estimate_box import EstimateBox
-    from napari_vqldm.plugin.estimating import generation_ask
+    from napari_vqldm.plugin.inference.estimating import generation_ask
+    from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
 
     box = EstimateBox(desk, "test", lambda: generation_ask({"count": 2}))
     qtbot.addWidget(box)
@@ -219,7 +219,7 @@ def test_a_closed_tab_hears_nothing(tab, desk, tiny_checkpoints):
 
 def test_the_tabs_bring_no_torch():
     code = (
-        "import sys; import napari_vqldm.plugin.tabs.model, napari_vqldm.plugin.tabs.sample; "
+        "import sys; import napari_vqldm.plugin.tabs.model.tab, napari_vqldm.plugin.tabs.sample.tab; "
         "print([name for name in ('torch', 'pyqtgraph', 'monai') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

@@ -16,7 +16,7 @@ from napari_vqldm.files import read_volume, write_volume
 from napari_vqldm.plugin.compat import camera_of, grid_of
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layers import provenance_of
-from napari_vqldm.plugin.tabs.reconstruct import ReconstructTab
+from napari_vqldm.plugin.tabs.reconstruct.tab import ReconstructTab
 from napari_vqldm.volume import Volume
 
 SIZE = (0.2, 0.1, 0.1)

@@ -20,8 +20,8 @@ from napari_vqldm.condition_ranges import middle_voxel_size
 from napari_vqldm.config import CameraConfig
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layers import provenance_of
-from napari_vqldm.plugin.lazy_frames import LazyFrames
-from napari_vqldm.plugin.tabs.sample import SampleTab
+from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
+from napari_vqldm.plugin.tabs.sample.tab import SampleTab
 
 SHAPE = (4, 8, 8)
 

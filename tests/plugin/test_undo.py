@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_vqldm.plugin.undo import MOST_GROUPS, Undo
+from napari_vqldm.plugin.layers.undo import MOST_GROUPS, Undo
 
 
 @pytest.fixture

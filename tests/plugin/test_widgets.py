@@ -13,9 +13,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_vqldm.errors import VolumeError
-from napari_vqldm.plugin.failures import Failure
-from napari_vqldm.plugin.progress_row import format_seconds
+from napari_vqldm.plugin.inference.failures import Failure
 from napari_vqldm.plugin.widgets import CopyButton, ErrorPanel, HelpLabel, LayerPicker, ProgressRow, SeedBox
+from napari_vqldm.plugin.widgets.progress_row import format_seconds
 
 NARROW = 320
 LONG = "the stack has 512 x 2048 x 2048 voxels and takes about 128 GiB of memory, of which 12.3 GiB are free " * 2

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_vqldm.errors import VqldmError
-from napari_vqldm.plugin.cache import ByteCache
 from napari_vqldm.plugin.compat import bare
-from napari_vqldm.plugin.engine import Engine
-from napari_vqldm.plugin.failures import failure_of
-from napari_vqldm.plugin.jobs import Failure, Job, Priority
+from napari_vqldm.plugin.inference.cache import ByteCache
+from napari_vqldm.plugin.inference.engine import Engine
+from napari_vqldm.plugin.inference.failures import failure_of
+from napari_vqldm.plugin.inference.jobs import Failure, Job, Priority
+from napari_vqldm.plugin.inference.runner import Runner
+from napari_vqldm.plugin.inference.timing import Timing
 from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, shown_time, snapshot
-from napari_vqldm.plugin.runner import Runner
+from napari_vqldm.plugin.layers.undo import Undo
 from napari_vqldm.plugin.settings import read_settings
 from napari_vqldm.plugin.state.model import ModelState
-from napari_vqldm.plugin.timing import Timing
-from napari_vqldm.plugin.undo import Undo
 from napari_vqldm.recipe import FileInput, command_line, python_script
 
 if TYPE_CHECKING:

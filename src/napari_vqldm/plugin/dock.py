@@ -16,7 +16,7 @@ from superqt import QElidingLabel
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.jobs import Priority
+from napari_vqldm.plugin.inference.jobs import Priority
 from napari_vqldm.plugin.keys import bind_keys, unbind_keys
 from napari_vqldm.plugin.layer_tools import LayerTools
 from napari_vqldm.plugin.widgets import ErrorPanel, ProgressRow
@@ -24,17 +24,17 @@ from napari_vqldm.plugin.widgets import ErrorPanel, ProgressRow
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_vqldm.plugin.tabs.interpolate import InterpolateTab
-    from napari_vqldm.plugin.tabs.model import ModelTab
-    from napari_vqldm.plugin.tabs.reconstruct import ReconstructTab
-    from napari_vqldm.plugin.tabs.sample import SampleTab
+    from napari_vqldm.plugin.tabs.interpolate.tab import InterpolateTab
+    from napari_vqldm.plugin.tabs.model.tab import ModelTab
+    from napari_vqldm.plugin.tabs.reconstruct.tab import ReconstructTab
+    from napari_vqldm.plugin.tabs.sample.tab import SampleTab
 
 # Title to module and class. A tab is made when it is first wanted, or when the window has nothing else to do.
 TABS = {
-    "Model": ("model", "ModelTab"),
-    "Sample": ("sample", "SampleTab"),
-    "Reconstruct": ("reconstruct", "ReconstructTab"),
-    "Interpolate": ("interpolate", "InterpolateTab"),
+    "Model": ("model.tab", "ModelTab"),
+    "Sample": ("sample.tab", "SampleTab"),
+    "Reconstruct": ("reconstruct.tab", "ReconstructTab"),
+    "Interpolate": ("interpolate.tab", "InterpolateTab"),
 }
 TAB_PAUSE_MS = 100
 FIRST_MODEL = "ldm"  # open from the start, so that the first click on Generate works

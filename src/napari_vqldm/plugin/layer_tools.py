@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxL
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.engine import Engine
+from napari_vqldm.plugin.inference.engine import Engine
 from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, snapshot
 from napari_vqldm.plugin.widgets import CopyButton
 from napari_vqldm.recipe import FileInput, read_recipe, walk

@@ -17,7 +17,7 @@ from napari_vqldm.errors import FileError
 from napari_vqldm.files import TIFF_STARTS
 from napari_vqldm.files.provenance import NAMESPACE
 from napari_vqldm.files.tiff import has_our_record
-from napari_vqldm.plugin.layer_data import LayerData, layer_data
+from napari_vqldm.plugin.layers.data import LayerData, layer_data
 
 Reader = Callable[..., list[Any]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_vqldm.plugin.layer_data import LayerData, layer_data
+from napari_vqldm.plugin.layers.data import LayerData, layer_data
 
 SEED = 1
 GENERATED_STEPS = 8  # of the model's 40 or more: a first impression, and its name says so

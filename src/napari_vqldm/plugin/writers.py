@@ -6,8 +6,8 @@ from typing import Any
 
 from napari_vqldm.errors import VolumeError
 from napari_vqldm.files import write_volume
-from napari_vqldm.plugin.layer_info import describe
-from napari_vqldm.plugin.layer_source import snapshot
+from napari_vqldm.plugin.layers.info import describe
+from napari_vqldm.plugin.layers.source import snapshot
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

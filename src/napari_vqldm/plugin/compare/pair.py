@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_vqldm.plugin.layer_source import LayerSource, snapshot
+from napari_vqldm.plugin.layers.source import LayerSource, snapshot
 
 if TYPE_CHECKING:
     from napari_vqldm.compare import Comparison

@@ -16,18 +16,18 @@ from napari_vqldm.plugin.compare.plots import ComparisonPlots
 from napari_vqldm.plugin.compare.words import ceiling_text, numbers_text, series_text
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.estimate_box import EstimateBox
-from napari_vqldm.plugin.estimating import TooLarge, uncertainty_ask
-from napari_vqldm.plugin.fold import Fold
-from napari_vqldm.plugin.forms import make_form
+from napari_vqldm.plugin.inference.estimating import TooLarge, uncertainty_ask
 from napari_vqldm.plugin.layers import add_volume
-from napari_vqldm.plugin.reconstruct_work import Derived, read_work, residual_work, uncertainty_work
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
+from napari_vqldm.plugin.tabs.reconstruct.work import Derived, read_work, residual_work, uncertainty_work
 from napari_vqldm.plugin.widgets import CopyButton, SeedBox
+from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
+from napari_vqldm.plugin.widgets.fold import Fold
+from napari_vqldm.plugin.widgets.forms import make_form
 
 if TYPE_CHECKING:
     from napari_vqldm.compare import Comparison
-    from napari_vqldm.plugin.estimating import Ask
+    from napari_vqldm.plugin.inference.estimating import Ask
 
 
 class ComparePanel(QWidget):

@@ -10,7 +10,7 @@ from psygnal import SignalGroupDescriptor
 
 from napari_vqldm.card import Header
 from napari_vqldm.config import CameraConfig
-from napari_vqldm.plugin.knobs import knob
+from napari_vqldm.plugin.state.knobs import knob
 
 CAMERA_FIELDS = ("photons", "background", "read_noise_e", "offset_adu", "blur_um")
 

@@ -13,7 +13,7 @@ from psygnal import SignalGroupDescriptor
 from napari_vqldm.card import Header
 from napari_vqldm.condition_ranges import middle_voxel_size, voxel_size_conditions
 from napari_vqldm.config import SAMPLERS_OF
-from napari_vqldm.plugin.knobs import knob
+from napari_vqldm.plugin.state.knobs import knob
 from napari_vqldm.volume import Float3, Int3
 
 Mode = Literal["layers", "mixed", "seeds"]

@@ -10,8 +10,8 @@ from psygnal import SignalGroupDescriptor
 
 from napari_vqldm.card import Header, read_header
 from napari_vqldm.condition_ranges import allowed_conditions
-from napari_vqldm.plugin.engine import ModelSpec
-from napari_vqldm.plugin.knobs import knob
+from napari_vqldm.plugin.inference.engine import ModelSpec
+from napari_vqldm.plugin.state.knobs import knob
 from napari_vqldm.zoo import available, resolve
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

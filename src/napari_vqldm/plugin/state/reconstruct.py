@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 from napari_vqldm.errors import ConfigError, VolumeError
-from napari_vqldm.plugin.knobs import knob
-from napari_vqldm.plugin.layer_info import LayerInfo
+from napari_vqldm.plugin.layers.info import LayerInfo
+from napari_vqldm.plugin.state.knobs import knob
 from napari_vqldm.volume import Float3, check_voxel_size
 
 FRAMES = ("this", "all")

@@ -11,7 +11,7 @@ from psygnal import SignalGroupDescriptor
 from napari_vqldm.card import Header
 from napari_vqldm.condition_ranges import middle_voxel_size
 from napari_vqldm.config import SAMPLERS_OF
-from napari_vqldm.plugin.knobs import knob
+from napari_vqldm.plugin.state.knobs import knob
 from napari_vqldm.volume import Float3, Int3
 
 Ranges = Mapping[str, tuple[float, float] | tuple[str, ...]]  # of `napari_vqldm.condition_ranges.allowed_conditions`

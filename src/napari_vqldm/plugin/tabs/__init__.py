@@ -1,1 +1,1 @@
-"""One tab a file: a view shows its state and emits; the work is a generator for the inference thread."""
+"""The tabs of the dock, one folder each: a view shows its state; the work is a generator for the inference thread."""

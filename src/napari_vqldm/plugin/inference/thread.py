@@ -1,0 +1,229 @@
+"""One thread that owns the model: it runs jobs one at a time, interactive ones between the steps of a batch job."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from napari_vqldm.plugin.inference.failures import failure_of
+from napari_vqldm.plugin.inference.jobs import LOG, Cancelled, Done, Failed, Job, Priority
+
+
+class BaseEngine:
+    """What the inference thread needs of an engine besides what the work does with it."""
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """Hold around interactive jobs that run in the middle of a batch job: settings return to its own."""
+        return nullcontext()
+
+    def free(self) -> None:
+        """Drop models and caches; called when the thread ends."""
+
+
+class InferenceThread:
+    """Run jobs one at a time on one daemon thread, which starts with the first job.
+
+    Interactive jobs come before batch jobs, and first come first served among equals. Between two yields of a batch job
+    the queued interactive jobs run to completion. A job never raises through: what goes wrong becomes its `Failed`.
+
+    Parameters
+    ----------
+    make_engine : callable
+        Called once, on the inference thread, by the first job. The engine never leaves that thread.
+    """
+
+    def __init__(self, make_engine: Callable[[], BaseEngine]) -> None:
+        self._make_engine = make_engine
+        self._engine: BaseEngine | None = None
+        self._changed = threading.Condition()
+        self._queue: list[Job] = []
+        self._current: list[Job] = []  # a batch job and, while it waits, an interactive one
+        self._thread: threading.Thread | None = None
+        self._is_stopped = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job runs or waits."""
+        with self._changed:
+            return bool(self._current) or any(not job.state.is_final for job in self._queue)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Queued jobs of the same key are replaced; after `stop` the job is cancelled at once."""
+        with self._changed:
+            is_stopped = self._is_stopped
+            replaced = [queued for queued in self._queue if job.key is not None and queued.key == job.key]
+            if not is_stopped:
+                gone = {id(queued) for queued in replaced}
+                self._queue = [q for q in self._queue if id(q) not in gone and not q.state.is_final] + [job]
+                self._start()
+                self._changed.notify()
+        if is_stopped:
+            job.cancel()
+            return
+        for queued in replaced:
+            queued.replace()
+
+    def cancel_all(self) -> None:
+        """Cancel the queued and the running jobs."""
+        with self._changed:
+            jobs = [*self._queue, *self._current]
+            self._queue.clear()
+        for job in jobs:
+            job.cancel()
+
+    def stop(self, timeout_s: float = 2.0) -> bool:
+        """Cancel everything and end the thread.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Seconds to wait. A thread that is still busy then ends by itself at the next yield of its job.
+
+        Returns
+        -------
+        bool
+            Whether the thread has ended.
+        """
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify()
+            thread = self._thread
+        atexit.unregister(self.stop)
+        self.cancel_all()
+        if thread is None:
+            return True
+        if thread is not threading.current_thread():
+            thread.join(timeout_s)
+        return not thread.is_alive()
+
+    def _start(self) -> None:
+        """Start the thread, with the lock held, unless it runs."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="napari-vqldm inference", daemon=True)
+            self._thread.start()
+            atexit.register(self.stop)  # PyTorch aborts the process when it is torn down under a running thread
+
+    def _loop(self) -> None:
+        while self._run_next():  # no local name here: it would keep the last job alive while the thread waits
+            pass
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            try:
+                engine.free()
+            except Exception:  # noqa: BLE001 - nobody is left to tell
+                LOG.exception("freeing the engine failed")
+
+    def _run_next(self) -> bool:
+        """Wait for a job and run it; False when the thread should end."""
+        with self._changed:
+            while not self._queue and not self._is_stopped:
+                self._changed.wait()
+            if self._is_stopped:
+                return False
+            job = self._take(Priority.BATCH)
+        if job is not None:
+            self._run(job)
+        return True
+
+    def _take(self, lowest: Priority) -> Job | None:
+        """Take the first job of the most urgent priority, with the lock held; it counts as current from here on."""
+        self._queue = [job for job in self._queue if not job.state.is_final]
+        candidates = [job for job in self._queue if job.priority <= lowest]
+        if not candidates:
+            return None
+        job = min(candidates, key=lambda candidate: candidate.priority)  # the first among equals
+        self._queue.remove(job)
+        self._current.append(job)
+        return job
+
+    def _run(self, job: Job) -> None:
+        """Run one job to its end; whatever happens becomes its last message."""
+        try:
+            outcome = self._outcome(job)
+        finally:
+            with self._changed:
+                self._current.remove(job)
+        job.finish(outcome)
+
+    def _outcome(self, job: Job) -> Done | Failed | Cancelled:
+        """Iterate over the work of a job."""
+        work = job.begin()
+        if work is None:
+            return Cancelled()
+        steps: Iterator[object] | None = None
+        try:
+            if self._engine is None:
+                self._engine = self._make_engine()
+            steps = iter(work(self._engine))
+            del work
+            while not job.is_cancel_requested:
+                try:
+                    job.post(next(steps))
+                except StopIteration as stop:
+                    return Done(stop.value)
+                if job.priority is Priority.BATCH:
+                    self._run_interactive_jobs(self._engine)
+            return Cancelled()
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: the thread must outlive its jobs
+            return _failed(error, job.title)
+        finally:
+            _close(steps, job.title)
+
+    def _run_interactive_jobs(self, engine: BaseEngine) -> None:
+        """Run the queued interactive jobs, in the middle of a batch job."""
+        while True:
+            with self._changed:
+                job = self._take(Priority.INTERACTIVE)
+            if job is None:
+                return
+            with engine.suspended():
+                self._run(job)
+
+
+class SharedThread:
+    """The inference thread of all runners of a kind of engine: two viewers share one model and one queue."""
+
+    def __init__(self, make_engine: Callable[[], BaseEngine]) -> None:
+        self._make_engine = make_engine
+        self._thread: InferenceThread | None = None
+        self._users = 0
+
+    def acquire(self) -> InferenceThread:
+        """Return the thread for one more user."""
+        if self._thread is None:
+            self._thread = InferenceThread(self._make_engine)
+        self._users += 1
+        return self._thread
+
+    def release(self, timeout_s: float) -> None:
+        """Give the thread back; with the last user it ends."""
+        self._users -= 1
+        if self._users == 0 and self._thread is not None:
+            thread, self._thread = self._thread, None
+            thread.stop(timeout_s)
+
+
+def _failed(error: BaseException, title: str) -> Failed | Cancelled:
+    """Describe an error, and let go of what its traceback holds: tensors of a failed step are large."""
+    failure = failure_of(error, title)
+    seen: Any = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+    return Cancelled() if failure.is_cancelled else Failed(failure)
+
+
+def _close(steps: Iterator[object] | None, title: str) -> None:
+    """Run what the work wants to run at its end; an error there has nobody to go to but the log."""
+    close = getattr(steps, "close", None)
+    if close is None:
+        return
+    try:
+        close()
+    except BaseException:  # noqa: BLE001 - as above
+        LOG.exception("cleaning up after %r failed", title)

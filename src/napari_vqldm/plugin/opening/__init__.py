@@ -1,0 +1,1 @@
+"""Open a stack from a file, with a choice where the file leaves one."""

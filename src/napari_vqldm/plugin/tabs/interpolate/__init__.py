@@ -1,0 +1,1 @@
+"""The Interpolate tab: two ends and the way between them."""

@@ -1,0 +1,178 @@
+"""A way as a 4D layer or as files. Both hold full frames; the layer decodes them when they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_vqldm.errors import ShapeError, VqldmError
+from napari_vqldm.plugin.layers import LayerSource, add_series
+from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
+from napari_vqldm.plugin.state.interpolate import even_ts, rounded_t
+from napari_vqldm.plugin.tabs.interpolate.parts import EncodedWay, Frame, Way
+from napari_vqldm.plugin.tabs.interpolate.ways import FrameRequest, LiveWay, SampledWay
+from napari_vqldm.plugin.tabs.interpolate.work import frame_work, previews_work, write_work
+from napari_vqldm.volume import Volume
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_vqldm.plugin.desk import Desk
+    from napari_vqldm.plugin.inference.engine import Engine
+    from napari_vqldm.plugin.inference.jobs import Job
+
+
+def export_ts(way: LiveWay | SampledWay, num: int) -> list[float]:
+    """Return the t of exported frames: evenly spaced, or all that were sampled."""
+    return way.ts if isinstance(way, SampledWay) else [rounded_t(t) for t in even_ts(num)]
+
+
+def export_layer(
+    desk: Desk,
+    way: LiveWay | SampledWay,
+    num: int,
+    name: str,
+    like: LayerSource | None,
+    on_added: Callable[[Image, LazyFrames | None], None],
+) -> Job | None:
+    """Add a way as one 4D layer.
+
+    Parameters
+    ----------
+    desk : Desk
+        Viewer, undo, inference thread.
+    way : LiveWay or SampledWay
+        Frames between encoded ends are decoded when they are looked at; sampled ones are all there.
+    num : int
+        Frames between encoded ends, both included.
+    name : str
+        Of the layer.
+    like : LayerSource or None
+        Where the frames lie.
+    on_added : callable
+        Gets the layer and its lazy frames, which must be closed with the dock.
+
+    Returns
+    -------
+    Job or None
+        What prepares the layer; None when it is there at once.
+
+    Raises
+    ------
+    VqldmError
+        If fewer than two frames are sampled, or they differ in voxel size.
+    """
+    ts = export_ts(way, num)
+    if isinstance(way, SampledWay):
+        frames = [way.frames[t] for t in ts]
+        on_added(_add_sampled(desk, frames, way, name), None)
+        return None
+    encoded, path = way.way, way.path
+    records = [way.record_at(t) for t in ts]
+
+    def add(previews: list[Any]) -> None:
+        lazy = LazyFrames(
+            len(ts),
+            encoded.a.latent.shape,
+            lambda engine, index: _voxels(encoded, ts[index], path)(engine),
+            previews.__getitem__,
+            desk,
+            title=f"Decode a frame of {name}",
+        )
+        size = encoded.a.latent.voxel_size_um
+        layer = add_series(
+            desk.viewer, lazy, size, name=name, like=like, limits=way.limits, step=_step(ts), provenances=records
+        )
+        lazy.attach(layer)
+        desk.added(f"Export {name}", [layer])
+        on_added(layer, lazy)
+
+    return desk.run(f"Preview {len(ts)} frames", previews_work(encoded, ts, path), on_done=add)
+
+
+def export_files(
+    desk: Desk, way: LiveWay | SampledWay, num: int, stem: str, parent: Path, on_done: Callable[[Path], None]
+) -> Job:
+    """Write a way as one OME-TIFF per frame into a new folder in ``parent``; all of it, or nothing."""
+    ts = export_ts(way, num)
+    folder = _free_folder(parent / stem)
+    if isinstance(way, SampledWay):
+        volumes = [way.frames[t].volume for t in ts]
+
+        def frame_of(engine: Engine, index: int) -> Generator[Any, None, Any]:
+            yield from ()
+            return volumes[index]
+
+    else:
+        encoded, path, cached = way.way, way.path, way.cached
+
+        def frame_of(engine: Engine, index: int) -> Generator[Any, None, Any]:
+            ready = cached(FrameRequest(ts[index], path, "full"))
+            frame = ready if ready is not None else (yield from frame_work(encoded, ts[index], path, "full")(engine))
+            return frame.volume
+
+    work = write_work(folder, stem, len(ts), frame_of)
+    return desk.run(f"Write {len(ts)} frames", work, on_done=on_done)
+
+
+def stem_of(a: str, b: str) -> str:
+    """Return a file name for the way between two ends."""
+    words = f"{a}-to-{b}"
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in words)[:80].strip(".-") or "way"
+
+
+def _voxels(encoded: EncodedWay, t: float, path: Way) -> Callable[[Engine], Generator[Any, None, Any]]:
+    """Return the work for one full frame's voxels."""
+
+    def work(engine: Engine) -> Generator[Any, None, Any]:
+        frame: Frame = yield from frame_work(encoded, t, path, "full")(engine)
+        return frame.volume.data
+
+    return work
+
+
+def _add_sampled(desk: Desk, frames: list[Frame], way: SampledWay, name: str) -> Image:
+    """Stack sampled frames."""
+    if len(frames) < 2:
+        raise VqldmError(f"expected two or more sampled frames, got {len(frames)}: wait until more are ready")
+    volumes = [frame.volume for frame in frames]
+    sizes = [volume.voxel_size_um for volume in volumes]
+    if not np.allclose(sizes, sizes[0], rtol=1e-3, atol=0):
+        raise ShapeError(
+            f"expected frames of one voxel size for one layer, got {sizes[0]} to {sizes[-1]} um: "
+            'choose "One voxel size" and sample again, or export to files'
+        )
+    ts = [frame.t for frame in frames]
+    layer = add_series(
+        desk.viewer,
+        np.stack([volume.data for volume in volumes]),
+        sizes[0],
+        name=name,
+        limits=way.limits,
+        step=_step(ts),
+        provenances=[_record(volume) for volume in volumes],
+    )
+    desk.added(f"Export {name}", [layer])
+    return layer
+
+
+def _record(volume: Volume) -> dict[str, Any]:
+    return dict(volume.provenance)
+
+
+def _step(ts: list[float]) -> float:
+    """Distance of two frames; places of frames that are not evenly spaced are counted."""
+    steps = np.diff(ts)
+    return float(steps[0]) if np.allclose(steps, steps[0], rtol=0, atol=2e-3) else 1.0
+
+
+def _free_folder(folder: Path) -> Path:
+    """Return the folder, with a number when it exists: nothing of the user is replaced."""
+    number, free = 2, folder
+    while free.exists():
+        free = folder.with_name(f"{folder.name}-{number}")
+        number += 1
+    return free

@@ -1,0 +1,1 @@
+"""The Model tab: which checkpoint, whether to trust it, where it computes."""

@@ -1,0 +1,1 @@
+"""The Reconstruct tab: a layer through the model and back."""

@@ -1,0 +1,1 @@
+"""The Sample tab: volumes from noise, and a camera that records them."""
