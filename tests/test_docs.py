@@ -80,7 +80,14 @@ def relative(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PYTHON_PAGES, ids=relative)
+# The quick start samples with the bundled models again and again: more than a minute.
+PROGRAMS = [
+    pytest.param(page, id=relative(page), marks=[pytest.mark.slow] if page.name == "quickstart.md" else [])
+    for page in PYTHON_PAGES
+]
+
+
+@pytest.mark.parametrize("page", PROGRAMS)
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     """The blocks of a page are one program, run in an empty folder."""
     blocks = [block for block in BLOCKS if block.page == page and block.language == "python" and block.is_run]

@@ -32,6 +32,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coding, "encode_block", encode)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("little_memory")
 def test_work_goes_on_in_smaller_tiles_and_says_so(
     command: Callable[..., Any], ldm: Path, make_stack: Callable[..., Path], tmp_path: Path

@@ -189,6 +189,7 @@ def test_both_families_run_from_checkpoint_to_page(load, tmp_path, capsys):
     assert "Code usage" in page.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["ldm", "vq-ldm"])
 def test_samples_can_be_drawn_on_one_machine_and_scored_on_another(load, tmp_path, family):
     checkpoint, samples = tiny_checkpoint(tmp_path, family), load("samples")

@@ -85,6 +85,7 @@ def test_scripts_give_the_same_bits_in_a_new_process(
     assert different == []
 
 
+@pytest.mark.slow
 def test_commands_give_the_same_bits(
     made: dict[str, Volume], known: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

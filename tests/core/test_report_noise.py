@@ -63,6 +63,7 @@ class Measuring(Exception):
     """All sets are there; what would be measured next is no matter here."""
 
 
+@pytest.mark.slow
 def test_simulated_files_with_cameras_of_their_own_are_told_and_their_clean_twins_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,35 @@ def _clean_themes() -> Iterator[None]:
         theme.unregister_theme(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _few_objects() -> None:
+    """Import what is large, then keep it out of the garbage collector's way.
+
+    napari collects garbage whenever a layer goes and twice for each viewer; with PyTorch and MONAI in memory that is
+    half a second each time, more than all that these tests do.
+    """
+    import gc
+
+    import napari  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
+    import napari_vqldm.generate
+    import napari_vqldm.models.build
+    import napari_vqldm.reconstruct
+    import napari_vqldm.simulate.simulator  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> None:
+    """Each test starts with one thread for PyTorch, as `make test` asks for: bits depend on their number."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 

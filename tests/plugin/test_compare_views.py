@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from napari_vqldm.plugin.compare.blink import Blink
-from napari_vqldm.plugin.compare.canvases import SeparateCanvases
 from napari_vqldm.plugin.compare.grid import SideBySide
 from napari_vqldm.plugin.compare.looks import LinkedLook, VisibleOnly
-from napari_vqldm.plugin.compare.plots import ComparisonPlots
-from napari_vqldm.plugin.compare.sync import CameraLock, SliceLock
 from napari_vqldm.plugin.compare.wipe import Wipe, WipedArray
-from napari_vqldm.plugin.compare.words import (
-    ceiling_text,
-    cutoff_of,
-    numbers_text,
-    plane_text,
-    series_text,
-    spectrum_text,
-)
-from napari_vqldm.plugin.compat import camera_of, grid_of
+from napari_vqldm.plugin.compat import grid_of
 
 SHAPE = (6, 24, 20)
 
@@ -152,106 +138,6 @@ def test_cells_show_different_pictures(shown_viewer: Any, wait_until: Callable[.
     view.end()
 
 
-# --- canvases ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def canvases(shown_viewer: Any, qtbot: Any) -> Any:
-    source, result, rest = (add(shown_viewer, name, i) for i, name in enumerate(("in", "out", "rest")))
-    view = SeparateCanvases(shown_viewer, source, [result, rest])
-    view.dock()
-    yield view
-    view.end()
-    del view
-    qtbot.wait(10)  # Qt deletes later
-
-
-def test_canvases_follow_the_camera_both_ways(shown_viewer: Any, canvases: Any) -> None:
-    camera_of(shown_viewer).zoom = 7.0
-    assert [camera_of(model).zoom for model in canvases.models] == [7.0, 7.0]
-    shown_viewer.dims.ndisplay = 3
-    assert [model.dims.ndisplay for model in canvases.models] == [3, 3]
-    camera_of(canvases.models[1]).angles = (10.0, 20.0, 30.0)
-    assert np.allclose(camera_of(shown_viewer).angles, (10.0, 20.0, 30.0))
-
-
-def test_slices_are_one_until_they_are_let_go(shown_viewer: Any, canvases: Any) -> None:
-    other = canvases.models[0]
-    shown_viewer.dims.set_point(0, 0.2)
-    assert other.dims.point[0] == pytest.approx(0.2)
-    other.dims.set_point(0, 0.6)
-    assert shown_viewer.dims.point[0] == pytest.approx(0.6)
-    canvases.independent.setChecked(True)
-    other.dims.set_point(0, 1.0)
-    assert shown_viewer.dims.point[0] == pytest.approx(0.6)
-    canvases.independent.setChecked(False)
-    assert other.dims.point[0] == pytest.approx(0.6)
-
-
-def test_canvases_show_copies_that_share_voxels_and_contrast(shown_viewer: Any, canvases: Any) -> None:
-    source, result, _ = shown_viewer.layers
-    copy = canvases.models[0].layers[0]
-    assert copy is not result and np.shares_memory(copy.data, result.data)
-    source.contrast_limits = (0.2, 0.4)
-    assert list(copy.contrast_limits) == [0.2, 0.4]
-    assert [layer.visible for layer in shown_viewer.layers] == [True, False, False]
-    result.data = result.data + 1
-    assert np.array_equal(copy.data, result.data)
-
-
-def test_canvases_end_and_leave_nothing(shown_viewer: Any, qtbot: Any) -> None:
-    from napari.qt import QtViewer
-
-    source, result = add(shown_viewer, "in", 0), add(shown_viewer, "out", 1)
-    before = len(QtViewer._instances)
-    view = SeparateCanvases(shown_viewer, source, [result])
-    view.dock()
-    models = [weakref.ref(model) for model in view.models]
-    assert len(QtViewer._instances) == before + 1
-    view.end()
-    view.end()
-    del view
-
-    def is_gone() -> bool:
-        gc.collect()
-        return len(QtViewer._instances) == before and all(ref() is None for ref in models)
-
-    qtbot.waitUntil(is_gone, timeout=5000)
-    assert links() == 0 and result.visible
-    camera_of(shown_viewer).zoom = 3.0
-
-
-def test_closing_the_dock_ends_the_canvases(shown_viewer: Any, qtbot: Any) -> None:
-    source, result = add(shown_viewer, "in", 0), add(shown_viewer, "out", 1)
-    ended: list[bool] = []
-    view = SeparateCanvases(shown_viewer, source, [result], lambda: ended.append(True))
-    dock = view.dock()
-    qtbot.waitUntil(view.isVisible, timeout=5000)
-    dock.destroyOnClose()
-    qtbot.waitUntil(lambda: ended == [True], timeout=5000)
-
-
-def test_deleting_the_layer_ends_the_canvases(shown_viewer: Any, canvases: Any) -> None:
-    shown_viewer.layers.remove("out")
-    assert canvases.models == []
-
-
-def test_locks_meet_at_the_last_axes() -> None:
-    from napari.components import ViewerModel
-
-    series, stack = ViewerModel(), ViewerModel()
-    series.add_image(np.zeros((3, *SHAPE), np.float32), contrast_limits=(0, 1))
-    stack.add_image(np.zeros(SHAPE, np.float32), contrast_limits=(0, 1))
-    slices, cameras = SliceLock([series, stack]), CameraLock([series, stack])
-    series.dims.set_point(1, 4.0)
-    assert stack.dims.point[0] == 4.0
-    stack.dims.set_point(0, 2.0)
-    assert series.dims.point[1] == 2.0
-    slices.close(), cameras.close()
-    series.dims.set_point(1, 1.0)
-    assert stack.dims.point[0] == 2.0
-
-
 # --- blink and wipe ---------------------------------------------------------------------------------------------------
 
 
@@ -320,88 +206,3 @@ def test_a_wipe_survives_the_deletion_of_its_layers(viewer: Any, layers: tuple[A
     viewer.layers.remove(source)
     view.move(0.2)
     assert [layer.name for layer in viewer.layers] == ["other", "out", "rest"]
-
-
-# --- numbers and plots ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def comparison() -> Any:
-    """Of a noisy simulated stack and its noise-free truth."""
-    from napari_vqldm.compare import compare
-    from napari_vqldm.config import SimulationConfig
-    from napari_vqldm.simulation import simulate
-
-    sample = simulate(1, seed=1, config=SimulationConfig(shape=(12, 48, 48)))[0]
-    return compare(sample.noisy, sample.clean)
-
-
-def test_numbers_say_what_was_measured(comparison: Any) -> None:
-    text = numbers_text(comparison)
-    assert f"{comparison.psnr_db:.1f} dB" in text and f"{comparison.ssim:.3f}" in text
-    assert "perfect noise-free result would score" in ceiling_text(comparison)
-    assert f"{comparison.noise_ceiling_db:.1f} dB" in ceiling_text(comparison)
-    worst = int(comparison.psnr_per_z_db.argmin())
-    assert f"z = {worst} (worst)" in plane_text(comparison)
-    assert series_text([comparison]) == ""
-    assert "All 2 frames" in series_text([comparison, comparison])
-
-
-def test_an_identical_volume_is_called_identical(comparison: Any) -> None:
-    from napari_vqldm.compare import compare
-    from napari_vqldm.volume import Volume
-
-    volume = Volume(np.random.default_rng(0).random(SHAPE, np.float32), (0.2, 0.1, 0.1))
-    same = compare(volume, volume)
-    assert numbers_text(same) == "Identical to the input, voxel for voxel." and ceiling_text(same) == ""
-
-
-def test_the_cut_off_is_that_of_the_optics(comparison: Any) -> None:
-    from napari_vqldm.config_simulation import OpticsConfig
-
-    assert cutoff_of(OpticsConfig(numerical_aperture=1.4, emission_wavelength_um=0.6)) == pytest.approx(
-        4.6667, abs=1e-3
-    )
-    assert cutoff_of(None) is None
-    assert "cut-off" in spectrum_text(comparison, 4.0) and "cut-off" not in spectrum_text(comparison, None)
-
-
-@pytest.fixture
-def plots(qtbot: Any) -> Any:
-    """Held until Qt has closed it: a plot must not be collected while it is painted."""
-    widget = ComparisonPlots()
-    qtbot.addWidget(widget)
-    return widget
-
-
-def test_plots_show_the_numbers_and_a_click_names_a_plane(plots: ComparisonPlots, comparison: Any) -> None:
-    from qtpy.QtCore import QPointF
-
-    assert plots.plane_plot is None
-    plots.resize(320, 400)
-    plots.show_comparison(comparison, 4.0)
-    plots.show()
-    per_z = plots.curve("per_z")
-    assert np.allclose(per_z[1], comparison.psnr_per_z_db)
-    frequency, power = plots.curve("output")
-    assert np.allclose(frequency, comparison.reconstruction_spectrum.frequency_per_um)
-    assert power.max() <= plots.curve("input")[1].max() + 1.0
-    chosen: list[int] = []
-    plots.plane_chosen.connect(chosen.append)
-
-    where = plots.plane_plot.getViewBox().mapViewToScene(QPointF(5.2, float(per_z[1][5])))
-    plots._on_click(SimpleNamespace(scenePos=lambda: where))
-    assert chosen == [5]
-    plots.show_comparison(None)
-    assert len(plots.curve("per_z")[0]) == 0 and plots.plane_label.text() == ""
-
-
-def test_without_pyqtgraph_the_plots_are_words(
-    plots: ComparisonPlots, comparison: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "pyqtgraph", None)
-    plots.show_comparison(comparison, 4.0)
-    assert plots.plane_plot is None
-    assert "PSNR per plane" in plots.plane_label.text() and "Power spectrum" in plots.spectrum_label.text()

@@ -36,6 +36,7 @@ def test_sample_is_one_complete_layer(viewer: napari.Viewer, key: str) -> None:
     check_layer(layer, VERBS.get(key, "simulate"))
 
 
+@pytest.mark.slow
 def test_generated_sample_is_what_python_gives(viewer: napari.Viewer) -> None:
     (layer,) = viewer.open_sample(PLUGIN, "generated")
     check_layer(layer, "generate")

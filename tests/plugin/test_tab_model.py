@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
+from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton
 
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.tabs.model.tab import ModelTab
@@ -44,13 +46,61 @@ def load(desk, wait_until) -> None:
     wait_until(lambda: done)
 
 
+def scores_shown(tab) -> str:
+    return "\n".join(label.text() for label in tab.card.scorecard.findChildren(QLabel) if not label.isHidden())
+
+
 def test_the_open_model_is_chosen_and_its_card_is_shown(tab, desk):
     assert tab.choice.currentData() == "ldm"
     assert dict(tab.card.facts.rows)["Family"].startswith("ldm")
     assert tab.card.sha256.full == desk.model.header.card.weights_sha256
-    assert "MT-Sim" in tab.card.scorecard.text()
+    assert "MT-Sim" in scores_shown(tab)
     assert "no sign of copies" in tab.card.memorization.text()
     assert "filaments" in tab.card.limits.text()
+
+
+def test_scores_are_grouped_by_what_they_measure_in_the_words_of_the_report(tab, desk):
+    from napari_vqldm.plugin.tabs.model.card_text import GATES, card_text
+    from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION
+
+    header = desk.model.header
+    groups = {group.heading: group for group in card_text(header).score_groups}
+    kinds = [heading.split(":")[0] for heading in groups]
+    assert kinds == ["Reconstruction", "Reconstruction", "Samples", "Samples", "Size"]
+    assert all("simulated track" in heading for heading in groups if not heading.startswith("Size"))
+    titles = {
+        heading: {name.removesuffix(", sd").removesuffix(", dB") for name, _ in group.rows}
+        for heading, group in groups.items()
+    }
+    data = next(iter(header.card.scorecard["evaluation"]))
+    assert titles[f"Reconstruction: {data}, simulated track"] == {s.title for s in RECONSTRUCTION.values()}
+    assert titles[f"Samples: {data}, simulated track"] == {s.title for s in GENERATION.values()}
+    assert set(header.card.scorecard["gates"]) <= GATES.keys()
+    rows = [row for group in groups.values() for row in group.rows]
+    assert sorted(rows) == sorted(card_text(header).scorecard)
+    shown = scores_shown(tab)
+    assert all(f"{name[1:]}\n    {value}" in shown for name, value in rows) and all(h in shown for h in groups)
+    assert not re.search(r"[a-z]_[a-z]", shown)  # no raw keys
+
+
+def test_scores_on_real_stacks_are_a_track_of_their_own(desk):
+    from napari_vqldm.plugin.tabs.model.card_text import card_text
+
+    header = desk.model.header
+    scorecard = header.card.scorecard
+    entry = next(iter(scorecard["evaluation"].values()))
+    both = {**scorecard, "evaluation": {**scorecard["evaluation"], "stacks/cells": {"generation": entry["generation"]}}}
+    card = header.card.model_copy(update={"scorecard": both})
+    headings = [group.heading for group in card_text(replace(header, card=card)).score_groups]
+    assert "Samples: stacks/cells, real track" in headings
+    assert not any("real track" in heading for heading in headings if "MT-Sim" in heading)
+
+
+def test_scores_of_another_model_take_their_place(tab, desk, tiny_checkpoints, wait_until):
+    desk.model.open(tiny_checkpoints["ldm"])
+    wait_until(lambda: scores_shown(tab) == "The card holds no scores.")
+    desk.model.open("vq-ldm")
+    assert "above pooling to the latent grid, dB" in scores_shown(tab) and "no scores" not in scores_shown(tab)
 
 
 def test_choosing_a_bundled_model(tab, desk):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from napari_vqldm.checkpoint import load_checkpoint
@@ -14,6 +15,7 @@ from napari_vqldm.checkpoint import load_checkpoint
 SCRIPT = Path(__file__).parents[2] / "training" / "bundled.py"
 
 
+@pytest.mark.slow
 def test_two_models_are_trained_and_the_second_starts_from_the_first(tmp_path: Path, tiny: SimpleNamespace) -> None:
     rate = {"autoencoder__learning_rate": 1e-9, "denoiser__learning_rate": 1e-9, "autoencoder__init_from": "ldm"}
     first = tiny.write_toml(tmp_path / "first.toml", tiny.values("ldm", name="first"))
@@ -33,6 +35,7 @@ def test_two_models_are_trained_and_the_second_starts_from_the_first(tmp_path: P
     assert [model.name for model in models] == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_autoencoders_can_stay_as_they_are(tmp_path: Path, tiny: SimpleNamespace, finished: dict[str, Path]) -> None:
     files = [
         tiny.write_toml(tmp_path / f"{name}.toml", tiny.values(family, name=name))

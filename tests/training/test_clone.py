@@ -51,6 +51,7 @@ def test_evaluation_without_packages_is_one_line(tmp_path: Path) -> None:
     assert line.startswith("error: evaluation needs the package ") and "[train]'" in line
 
 
+@pytest.mark.slow
 def test_a_clone_that_is_not_installed_trains(third_parties: Path, tmp_path: Path) -> None:
     done = run("smoke-vq-ldm", "--out", "run", "--dry-run", packages=third_parties, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

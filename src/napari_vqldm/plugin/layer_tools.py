@@ -136,20 +136,27 @@ class LayerTools(QWidget):
     def _on_active(self, *_: object) -> None:
         layer = bare(self.desk.viewer).layers.selection.active
         self._watch(layer)
-        is_ours = layer is not None and provenance_of(layer) is not None
         self._show_name()
-        for button in (self.copy, self.reproduce_button):
-            button.setEnabled(is_ours)
-        self.save_button.setEnabled(layer is not None)
+        self._show_record()
 
     def _watch(self, layer: Layer | None) -> None:
-        """Follow the name of the selected layer."""
+        """Follow the name and the record of the selected layer: a preview gets its record when the volume is done."""
         before = self._watched() if self._watched is not None else None
         if before is not None:
             before.events.name.disconnect(self._show_name)
+            before.events.metadata.disconnect(self._show_record)
         self._watched = None if layer is None else weakref.ref(layer)
         if layer is not None:
             layer.events.name.connect(self._show_name)
+            layer.events.metadata.connect(self._show_record)
+
+    def _show_record(self, *_: object) -> None:
+        """Offer what can be done with the selected layer."""
+        layer = self._watched() if self._watched is not None else None
+        is_ours = layer is not None and provenance_of(layer) is not None
+        for button in (self.copy, self.reproduce_button):
+            button.setEnabled(is_ours)
+        self.save_button.setEnabled(layer is not None)
 
     def _show_name(self, *_: object) -> None:
         layer = self._watched() if self._watched is not None else None

@@ -77,6 +77,9 @@ class Node:
     @property
     def title(self) -> str:
         """What a message calls it."""
+        if self.verb == "read" and not self.file_name:
+            layer = self._file.get("layer")
+            return f"the layer {layer!r}, which is in no file" if layer else "a volume that is in no file"
         if self.verb == "read":
             return f"the file {self.file_name!r}{self._choice()}"
         if not self.is_computed:

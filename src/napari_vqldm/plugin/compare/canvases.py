@@ -6,20 +6,24 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QCheckBox, QSplitter, QVBoxLayout, QWidget
 
 from napari_vqldm.plugin.compare.looks import LinkedLook, VisibleOnly
+from napari_vqldm.plugin.compare.marks import Titles
 from napari_vqldm.plugin.compare.sync import CameraLock, SliceLock
+from napari_vqldm.plugin.compare.whole import WholeView
 from napari_vqldm.plugin.compat import bare
 
 TITLE = "VQ-LDM comparison"
-LEAST_WIDTH, LEAST_HEIGHT = 200, 240  # pixels of one canvas
+LEAST_WIDTH, LEAST_HEIGHT = 120, 120  # pixels of one canvas
+HEIGHT = 360  # pixels of all, where the window has them
+ROLES = ("Reconstruction", "Residual")
 
 
 class SeparateCanvases(QWidget):
-    """One more canvas for each layer, in a dock of the viewer's window.
+    """One more canvas for each layer, in a dock below the canvas: the dock of the plugin stays as wide as it is.
 
     Layers are copied, since the slice that is shown lives on the layer: the copies share voxels, look and name with
     the layers that they show, and follow their data.
@@ -57,6 +61,7 @@ class SeparateCanvases(QWidget):
             model = ViewerModel(title=layer.name)
             canvas = QtViewer(model)
             canvas.setMinimumSize(LEAST_WIDTH, LEAST_HEIGHT)
+            model.theme = viewer.theme
             copy = _copy(layer)
             model.add_layer(copy)
             self._follow_data(layer, copy)
@@ -67,6 +72,11 @@ class SeparateCanvases(QWidget):
         self._look = LinkedLook([source, layers[0], self.models[0].layers[0]])
         self._cameras = CameraLock([viewer, *self.models])
         self._slices = SliceLock([viewer, *self.models])
+        self._whole = WholeView([viewer, *self.models], [source])
+        self.titles = [
+            Titles(canvas.canvas, model, [(model.layers[0], role)])
+            for canvas, model, role in zip(self._canvases, self.models, ROLES, strict=False)
+        ]
         self.independent = QCheckBox("Independent slices")
         self.independent.setObjectName("vqldm-independent-slices")
         self.independent.setToolTip("Let every canvas show its own slice; zoom, position and rotation stay the same")
@@ -76,20 +86,29 @@ class SeparateCanvases(QWidget):
         column.addWidget(splitter, 1)
         column.addWidget(self.independent)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.events.theme.connect(self._on_theme)
 
     def dock(self) -> Any:
         """Put this into the window of the viewer; returns the dock widget."""
         viewer = self._viewer()
         if viewer is None:
             return None
-        return viewer.window.add_dock_widget(self, name=TITLE, area="right", add_vertical_stretch=False)
+        return viewer.window.add_dock_widget(self, name=TITLE, area="bottom")
+
+    def sizeHint(self) -> QSize:
+        """Large enough to compare; less where the window is small."""
+        return QSize(2 * HEIGHT, HEIGHT)
 
     def end(self) -> None:
         """Unlink everything, take the dock away, delete the canvases, show the other layers; safe to call twice."""
         if self._has_ended:
             return
         self._has_ended = True
+        for titles in self.titles:
+            titles.close()
+        self.titles = []
         self._slices.close()
+        self._whole.close()
         self._cameras.close()
         self._look.close()
         self._visible.close()
@@ -100,6 +119,7 @@ class SeparateCanvases(QWidget):
         viewer = self._viewer()
         if viewer is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
+            viewer.events.theme.disconnect(self._on_theme)
             try:
                 viewer.window.remove_dock_widget(self)
             except (LookupError, RuntimeError, AttributeError):
@@ -147,6 +167,11 @@ class SeparateCanvases(QWidget):
 
         layer.events.data.connect(update)
         self._follow.append((original, update))
+
+    def _on_theme(self, _event: Any = None) -> None:
+        viewer: Any = self._viewer()
+        for model in self.models:
+            model.theme = viewer.theme
 
     def _on_removed(self, event: Any) -> None:
         if any(ref() is event.value for ref in self._originals):

@@ -8,10 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 from napari_vqldm.plugin.compare.looks import LinkedLook, VisibleOnly
+from napari_vqldm.plugin.compare.marks import TITLE_PX, Titles, canvas_of
+from napari_vqldm.plugin.compare.whole import WholeView
 from napari_vqldm.plugin.compat import bare, grid_of
 
 GRID_FIELDS = ("enabled", "stride", "shape", "spacing")
 SPACING = 0.02  # of the size of one cell
+ROLES = ("Input", "Reconstruction", "Residual")
 
 
 class SideBySide:
@@ -20,10 +23,11 @@ class SideBySide:
     Parameters
     ----------
     viewer : napari.Viewer
-        Its grid, its visible layers and its number of displayed axes are put back at the end.
+        Its grid, its visible layers, its number of displayed axes and its camera are put back at the end, the camera
+        unless the user has zoomed.
     layers : sequence of Image
-        From left to right. The first two share contrast, colormap and rendering. Layers after the first may be moved in
-        the layer list, since cells follow its order.
+        Input, reconstruction and, where wanted, residual: from left to right. The first two share contrast, colormap
+        and rendering. Layers after the first may be moved in the layer list, since cells follow its order.
     on_ended : callable, optional
         Called once, also when one of the layers was deleted.
     """
@@ -42,10 +46,11 @@ class SideBySide:
         self._visible = VisibleOnly(viewer, layers)
         self._look = LinkedLook(layers[:2])
         for layer in layers:
-            _show_name(layer, True)
+            _show_name(layer, False)  # the title has it, at a length that fits
         grid.stride, grid.shape, grid.spacing = 1, (1, -1), SPACING
         grid.enabled = True
-        viewer.reset_view()
+        self._whole = WholeView([viewer], layers, TITLE_PX)
+        self.titles = Titles(canvas_of(viewer), viewer, list(zip(layers, ROLES, strict=False)))
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -60,6 +65,7 @@ class SideBySide:
         before, self._grid_before = self._grid_before, {}
         viewer = self._viewer()
         self._look.close()
+        self.titles.close()
         for ref, shown in self._names_before:
             if (layer := ref()) is not None:
                 _show_name(layer, shown)
@@ -71,6 +77,7 @@ class SideBySide:
             self._visible.close()
             if viewer.dims.ndisplay != self._ndisplay_before:
                 viewer.dims.ndisplay = self._ndisplay_before
+        self._whole.close()
         if self._on_ended is not None:
             self._on_ended()
 
@@ -93,7 +100,7 @@ def _names_shown(layer: Any) -> bool:
 
 
 def _show_name(layer: Any, visible: bool) -> None:
-    """Write the name of a layer into its cell, where this napari can."""
+    """Show or hide the name that napari writes, where this napari can."""
     overlay = getattr(layer, "name_overlay", None)
     if overlay is not None:
         overlay.visible = visible

@@ -34,9 +34,9 @@ class LinkedLook:
 
         first, *others = [bare(layer) for layer in layers]
         self._layers = [weakref.ref(layer) for layer in (first, *others)]
-        self._before = [(weakref.ref(layer), _look(layer)) for layer in others]
+        self._before = [(weakref.ref(layer), look_of(layer)) for layer in others]
         for layer in others:
-            _wear(layer, _look(first))
+            _wear(layer, look_of(first))
         self._attributes = {attribute for _, _, attribute in link_layers([first, *others], LINKED)}
 
     def close(self) -> None:
@@ -74,12 +74,14 @@ class VisibleOnly:
         self._before = []
 
 
-def _look(layer: Any) -> dict[str, Any]:
+def look_of(layer: Any) -> dict[str, Any]:
+    """Return what a layer looks like: contrast, colormap, interpolation and rendering."""
     look = {name: getattr(layer, name) for name in LINKED}
     look["contrast_limits"] = list(look["contrast_limits"])
     return look
 
 
 def _wear(layer: Any, look: dict[str, Any]) -> None:
+    """Give a layer a look."""
     for name, value in look.items():
         setattr(layer, name, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,15 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compare.controls import NOTHING, CompareControls
+from napari_vqldm.plugin.compare.maps import Maps
 from napari_vqldm.plugin.compare.modes import Modes
 from napari_vqldm.plugin.compare.pair import Pair
 from napari_vqldm.plugin.compare.plots import ComparisonPlots
 from napari_vqldm.plugin.compare.words import ceiling_text, numbers_text, series_text
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.inference.estimating import TooLarge, uncertainty_ask
-from napari_vqldm.plugin.layers import add_volume
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
-from napari_vqldm.plugin.tabs.reconstruct.work import Derived, read_work, residual_work, uncertainty_work
+from napari_vqldm.plugin.tabs.reconstruct.work import read_work
 from napari_vqldm.plugin.widgets import CopyButton, SeedBox
 from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
 from napari_vqldm.plugin.widgets.fold import Fold
@@ -27,7 +25,6 @@ from napari_vqldm.plugin.widgets.forms import make_form
 
 if TYPE_CHECKING:
     from napari_vqldm.compare import Comparison
-    from napari_vqldm.plugin.inference.estimating import Ask
 
 
 class ComparePanel(QWidget):
@@ -46,6 +43,8 @@ class ComparePanel(QWidget):
         What is compared.
     modes : Modes
         The view that is open.
+    maps : Maps
+        What computes layers from the pair.
     """
 
     def __init__(self, desk: Desk, state: ReconstructState, parent: QWidget | None = None) -> None:
@@ -55,8 +54,7 @@ class ComparePanel(QWidget):
         self.pairs: list[Pair] = []
         self.pair: Pair | None = None
         self._shown: Comparison | None = None
-        self._last_layer: Callable[[], Any] = lambda: None
-        self._is_busy = False
+        self.maps = Maps(desk, state, self._show_state)
         viewer = bare(desk.viewer)
         self.modes = Modes(viewer, self._show_state)
         self._build()
@@ -73,7 +71,7 @@ class ComparePanel(QWidget):
     def add_pair(self, pair: Pair) -> None:
         """Compare a new reconstruction from now on."""
         self.pairs.append(pair)
-        self._last_layer = lambda: pair.reconstruction
+        self.maps.note(pair)
         self.choose(pair)
 
     def choose(self, pair: Pair | None) -> None:
@@ -92,7 +90,7 @@ class ComparePanel(QWidget):
     def close_panel(self) -> None:
         """End every view and let go of viewer and state."""
         self.modes.end()
-        viewer = self._viewer()
+        viewer = self.maps.viewer()
         if viewer is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
             viewer.layers.selection.events.active.disconnect(self._on_active)
@@ -108,12 +106,7 @@ class ComparePanel(QWidget):
 
     def open_view(self, name: str) -> None:
         """Open a view by name, or end the open one with an empty name."""
-        views = {
-            "side": self.side_by_side,
-            "canvases": self.separate_canvases,
-            "blink": self.blink,
-            "wipe": self.wipe,
-        }
+        views = {"side": self.side_by_side, "canvases": self.separate_canvases, "blink": self.blink, "wipe": self.wipe}
         if name:
             views[name]()
         else:
@@ -140,59 +133,30 @@ class ComparePanel(QWidget):
         pair = self.pair
         if pair is None:
             return
-        frame = pair.frame(self._viewer())
+        frame = pair.frame(self.maps.viewer())
         sources = self.desk.guarded(lambda: (pair.source(frame), pair.reconstruction_source(frame)))
         if sources is None:
             return
 
         def show(volumes: list[Any]) -> None:
-            if self.pair is pair and self._is_there(pair):
+            if self.pair is pair and self.maps.is_there(pair):
                 source, reconstruction = volumes
                 self.modes.wipe(pair, reconstruction.data, source.data)
                 self.modes.move_wipe(self.controls.divider_share)
 
-        self._run("Prepare wipe", read_work(*sources), show)
+        self.maps.run("Prepare wipe", read_work(*sources), show)
 
     # --- maps ---------------------------------------------------------------------------------------------------------
 
     def make_residual(self, then: Callable[[Any], None] | None = None) -> None:
         """Add a layer of input minus reconstruction; ``then`` is called with it."""
-        pair = self.pair
-        if pair is None:
-            return
-        frame = pair.frame(self._viewer())
-        sources = self.desk.guarded(lambda: (pair.source(frame), pair.reconstruction_source(frame)))
-        if sources is None:
-            return
+        if self.pair is not None:
+            self.maps.make_residual(self.pair, then)
 
-        def done(result: Derived) -> None:
-            layer = self._add_derived(pair, frame, "residual", result)
-            if layer is not None and then is not None:
-                then(layer)
-
-        self._run(f"Residual of {sources[0].name}", residual_work(*sources), done)
-
-    def make_uncertainty(self, *, is_forced: bool = False) -> None:
-        """Add a layer of the standard deviation over draws, if that fits in the free memory or is forced."""
-        pair = self.pair
-        if pair is None:
-            return
-        frame = pair.frame(self._viewer())
-        source = pair.source(frame)
-        requests = self.desk.guarded(lambda: (self.state.to_uncertainty_request(), self.state.to_request()))
-        if requests is None:
-            return
-
-        def done(result: Derived | TooLarge) -> None:
-            if isinstance(result, TooLarge):
-                self.estimate.refuse(result, lambda: self.make_uncertainty(is_forced=True))
-            else:
-                self._add_derived(pair, frame, "uncertainty", result)
-
-        self.estimate.clear_refusal()
-        ask = None if is_forced else uncertainty_ask(source.shape, source.voxel_size_um, *requests)
-        work = uncertainty_work(self.desk.model.spec(), source, *requests, ask=ask)
-        self._run(f"Uncertainty of {source.name}", work, done)
+    def make_uncertainty(self) -> None:
+        """Add a layer of the standard deviation over draws, if that fits in the free memory."""
+        if self.pair is not None:
+            self.maps.make_uncertainty(self.pair, self.estimate)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -201,8 +165,8 @@ class ComparePanel(QWidget):
         self.controls.view_wanted.connect(self.open_view)
         self.controls.switch_wanted.connect(self.modes.switch)
         self.controls.divider_moved.connect(self.modes.move_wipe)
-        self.controls.residual_wanted.connect(self.make_residual)
-        self.controls.uncertainty_wanted.connect(lambda: self.make_uncertainty())
+        self.controls.residual_wanted.connect(lambda: self.make_residual())
+        self.controls.uncertainty_wanted.connect(self.make_uncertainty)
         self.copy = CopyButton(
             lambda: self.desk.python_of(self._copied_layer()),
             lambda: self.desk.command_of(self._copied_layer()),
@@ -216,7 +180,9 @@ class ComparePanel(QWidget):
         self.plots.plane_chosen.connect(self._go_to_plane)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        self.estimate = EstimateBox(self.desk, "uncertainty", self._ask, prefix="Uncertainty map")
+        self.estimate = EstimateBox(
+            self.desk, "uncertainty", lambda: self.maps.uncertainty_ask(self.pair), prefix="Uncertainty map"
+        )
         column.addWidget(self.controls)
         column.addWidget(self.estimate)
         options = QWidget()
@@ -237,15 +203,6 @@ class ComparePanel(QWidget):
         column.addWidget(self.plots_fold)
         column.addWidget(self.copy)
 
-    def _ask(self) -> Ask | None:
-        """What the uncertainty map would take; None when there is nothing to map."""
-        pair, header = self.pair, self.desk.model.header
-        if pair is None or header is None or self.state.why_no_uncertainty(header.config.family):
-            return None
-        source = pair.source(pair.frame(self._viewer()))
-        requests = self.state.to_uncertainty_request(), self.state.to_request()
-        return uncertainty_ask(source.shape, source.voxel_size_um, *requests)
-
     def _on_state(self, *_: object) -> None:
         self.estimate.refresh()
 
@@ -261,7 +218,7 @@ class ComparePanel(QWidget):
         self._show_state()
 
     def _show_frame(self, pair: Pair) -> None:
-        comparison = pair.comparisons[pair.frame(self._viewer())]
+        comparison = pair.comparisons[pair.frame(self.maps.viewer())]
         if comparison is not self._shown:
             self._shown = comparison
             self.controls.show_numbers(numbers_text(comparison), ceiling_text(comparison))
@@ -272,18 +229,18 @@ class ComparePanel(QWidget):
         header = self.desk.model.header
         reason = "Open a model first." if header is None else self.state.why_no_uncertainty(header.config.family)
         self.controls.show_state(
-            self.modes.name, has_pair=self.pair is not None, is_busy=self._is_busy, uncertainty_reason=reason
+            self.modes.name, has_pair=self.pair is not None, is_busy=self.maps.is_busy, uncertainty_reason=reason
         )
-        self.copy.setEnabled(self._last_layer() is not None)
+        self.copy.setEnabled(self.maps.last_layer is not None)
 
     def _with_residual(self, show: Callable[[Pair, Any], None]) -> None:
         """Open a view that has a residual in it; it is computed first where there is none."""
-        pair, viewer = self.pair, self._viewer()
+        pair, viewer = self.pair, self.maps.viewer()
         if pair is None or viewer is None:
             return
 
         def open_view(layer: Any) -> None:
-            if self.pair is pair and self._is_there(pair):
+            if self.pair is pair and self.maps.is_there(pair):
                 show(pair, layer)
 
         known = pair.derived("residual", pair.frame(viewer), viewer)
@@ -292,64 +249,20 @@ class ComparePanel(QWidget):
         else:
             open_view(known)
 
-    def _run(self, title: str, work: Any, done: Callable[[Any], None]) -> None:
-        """Run a job of this panel; one at a time is enough for a person."""
-
-        def stopped(_failure: object = None) -> None:
-            self._is_busy = False
-            self._show_state()
-
-        def finished(result: Any) -> None:
-            self._is_busy = False
-            if result is not None:
-                done(result)
-            self._show_state()
-
-        self._is_busy = True
-        self.desk.run(title, work, on_done=finished, on_cancelled=stopped, on_failure=stopped)
-        self._show_state()
-
-    def _add_derived(self, pair: Pair, frame: int, kind: Any, result: Derived) -> Any:
-        """Add a map as a layer; None when its pair is gone."""
-        if not self._is_there(pair):
-            return None
-        for fingerprint, file in result.inputs.items():
-            self.desk.remember_input(fingerprint, file)
-        source = pair.source(frame)
-        which = f"{kind}, frame {frame}" if pair.is_series else kind
-        layer = add_volume(
-            self._viewer(), result.volume, name=f"{source.name} ({which})", like=source, limits=result.limits, kind=kind
-        )
-        pair.add_derived(kind, frame, layer)
-        self._last_layer = weakref.ref(layer)
-        self.desk.added(f"{kind.capitalize()} of {source.name}", [layer])
-        return layer
-
-    def _is_there(self, pair: Pair) -> bool:
-        viewer = self._viewer()
-        return viewer is not None and pair.is_in(viewer)
-
-    def _viewer(self) -> Any:
-        """The viewer, None when it is gone."""
-        try:
-            return bare(self.desk.viewer)
-        except VqldmError:
-            return None
-
     def _copied_layer(self) -> Any:
-        layer = self._last_layer()
+        layer = self.maps.last_layer
         if layer is None:
             raise VqldmError("expected a result to copy, got none: reconstruct a volume first")
         return layer
 
     def _on_removed(self, _event: Any = None) -> None:
-        self.pairs = [pair for pair in self.pairs if self._is_there(pair)]
+        self.pairs = [pair for pair in self.pairs if self.maps.is_there(pair)]
         if self.pair is not None and self.pair not in self.pairs:
             self.choose(self.pairs[-1] if self.pairs else None)
 
     def _on_active(self, _event: Any = None) -> None:
         """Follow the selected layer to the comparison that it belongs to."""
-        viewer = self._viewer()
+        viewer = self.maps.viewer()
         if viewer is None or self.modes.name:
             return
         pair = self.pair_of(viewer.layers.selection.active)
@@ -357,7 +270,7 @@ class ComparePanel(QWidget):
             self.choose(pair)
 
     def _on_point(self, _event: Any = None) -> None:
-        viewer, pair = self._viewer(), self.pair
+        viewer, pair = self.maps.viewer(), self.pair
         if viewer is None or pair is None or not pair.is_in(viewer):
             return
         self._show_frame(pair)
@@ -370,7 +283,7 @@ class ComparePanel(QWidget):
             self.plots.mark_plane(round(float(layer.world_to_data(point[-layer.ndim :])[-3])))
 
     def _go_to_plane(self, z: int) -> None:
-        viewer, pair = self._viewer(), self.pair
+        viewer, pair = self.maps.viewer(), self.pair
         if viewer is None or pair is None or not pair.is_in(viewer):
             return
         layer = pair.reconstruction

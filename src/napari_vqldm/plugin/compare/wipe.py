@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.errors import ShapeError
-from napari_vqldm.plugin.compare.looks import VisibleOnly
+from napari_vqldm.plugin.compare.looks import VisibleOnly, look_of
+from napari_vqldm.plugin.compare.marks import Divider
 from napari_vqldm.plugin.compat import bare
 
 NAME = "wipe"
@@ -62,6 +63,13 @@ class Wipe:
         Voxels of reconstruction and input, (Z, Y, X), same shape.
     on_ended : callable, optional
         Called once, also when one of the layers was deleted.
+
+    Attributes
+    ----------
+    layer : Image or None
+        The wiped layer; None after the end.
+    divider : Divider
+        The line between the two.
     """
 
     def __init__(
@@ -88,12 +96,9 @@ class Wipe:
             rotate=np.asarray(reconstruction.rotate)[placed:, placed:],
             units=tuple(reconstruction.units)[placed:],
             axis_labels=tuple(reconstruction.axis_labels)[placed:],
-            contrast_limits=list(source.contrast_limits),
-            colormap=source.colormap,
-            gamma=source.gamma,
-            rendering=source.rendering,
-            attenuation=source.attenuation,
+            **look_of(source),
         )
+        self.divider = Divider(viewer, self.layer)
         viewer.layers.events.removed.connect(self._on_removed)
 
     def move(self, share: float) -> None:
@@ -101,6 +106,7 @@ class Wipe:
         if self._visible is None:
             return
         self.array.move(round(share * self.array.data.shape[-1]))
+        self.divider.move(self.array.divider)
         self.layer.refresh(thumbnail=False, extent=False)
 
     def end(self) -> None:
@@ -110,6 +116,7 @@ class Wipe:
         visible, self._visible = self._visible, None
         viewer = self._viewer()
         layer, self.layer = self.layer, None
+        self.divider.close()
         if viewer is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
             if layer in viewer.layers:

@@ -68,10 +68,14 @@ def spectrum_text(comparison: Comparison, cutoff_per_um: float | None) -> str:
     inside = a.frequency_per_um <= cutoff_per_um
     kept = _share(b.power[inside].sum(), a.power[inside].sum())
     beyond = _share(b.power[~inside].sum(), a.power[~inside].sum())
-    return (
+    text = (
         f"Power spectrum (thin line: input): {kept} of the input's power is kept below the cut-off of the optics "
-        f"({cutoff_per_um:.2g} cycles/µm), {beyond} above it, where there is only noise."
+        f"({cutoff_per_um:.2g} cycles/µm)"
     )
+    if comparison.noise.is_measurable:
+        return f"{text}, {beyond} above it, where the optics pass nothing: what this input has there is noise."
+    # A share of next to nothing says nothing: without noise the power above the cut-off is that of rounding.
+    return f"{text}. Above it the optics pass nothing, and no noise was found in this input."
 
 
 def cutoff_of(optics: object) -> float | None:

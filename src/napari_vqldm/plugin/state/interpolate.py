@@ -274,7 +274,8 @@ class InterpolateState:
             return ""
         return (
             f"The ends differ in voxel size: {_um(first)} and {_um(second)}: choose two of one voxel size. "
-            "The Sample tab makes such volumes when both voxel sizes are fixed under Conditions."
+            "The Sample tab gives all volumes the middle of the trained voxel sizes, unless that is changed under "
+            "Conditions."
         )
 
     def _problem_of_mixed(self, header: Header) -> str:

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QApplication, QFormLayout, QLabel, QSizePolicy, QVBox
 from superqt import QElidingLabel
 
 from napari_vqldm.card import Header
-from napari_vqldm.plugin.tabs.model.card_text import CardText, Rows, card_text
+from napari_vqldm.plugin.tabs.model.card_text import CardText, Rows, ScoreGroup, card_text
 from napari_vqldm.plugin.tabs.model.curve_plot import CurvePlot
 from napari_vqldm.plugin.widgets import HelpLabel
 from napari_vqldm.plugin.widgets.fold import Fold
@@ -30,8 +30,7 @@ class ModelCard(QWidget):
         self.limits.setObjectName("vqldm-card-limits")
         self.memorization = HelpLabel(parent=self)
         self.memorization.setObjectName("vqldm-card-memorization")
-        self.scorecard = HelpLabel(parent=self)
-        self.scorecard.setObjectName("vqldm-card-scorecard")
+        self.scorecard = ScoreList("vqldm-card-scorecard")
         self.training = HelpLabel(parent=self)
         self.training.setObjectName("vqldm-card-training")
         self.data = HelpLabel(parent=self)
@@ -45,7 +44,7 @@ class ModelCard(QWidget):
         inner.addWidget(self.training)
         inner.addWidget(self.curves)
         self.folds = {
-            "scorecard": Fold("Scorecard", "vqldm-fold-scorecard", _framed(self.scorecard), "How the model was judged"),
+            "scorecard": Fold("Scorecard", "vqldm-fold-scorecard", self.scorecard, "How the model was judged"),
             "memorization": Fold(
                 "Are volumes copies?",
                 "vqldm-fold-memorization",
@@ -73,7 +72,7 @@ class ModelCard(QWidget):
         self.sha256.show_text("sha256 of the weights", text.sha256)
         self.limits.setText(f"Limits: {text.limits}" if text.limits else "")
         self.memorization.setText(text.memorization or "The card says nothing about it.")
-        self.scorecard.setText(_lines(text.scorecard) or "The card holds no scores.")
+        self.scorecard.show_groups(text.score_groups)
         self.training.setText(_lines(text.training))
         self.data.setText(f"Trained on: {text.data}" if text.data else "")
 
@@ -102,6 +101,33 @@ class RowList(QWidget):
             label, shown = QLabel(name), HelpLabel(value)
             label.setWordWrap(True)
             self._form.addRow(label, shown)
+
+
+class ScoreList(QWidget):
+    """Scores by what they measure: a heading, what the numbers mean, and each number below its name."""
+
+    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName(name)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+
+    def show_groups(self, groups: tuple[ScoreGroup, ...]) -> None:
+        """Show other scores."""
+        while (item := self._column.takeAt(0)) is not None:
+            if (widget := item.widget()) is not None:
+                widget.hide()
+                widget.deleteLater()
+        if not groups:
+            self._column.addWidget(HelpLabel("The card holds no scores."))
+        for group in groups:
+            heading = HelpLabel(group.heading)
+            heading.setStyleSheet("font-weight: bold; padding-top: 6px")
+            # Two lines each: beside names of this length no column is left for the numbers.
+            rows = HelpLabel("\n".join(f"{name[:1].upper()}{name[1:]}\n    {value}" for name, value in group.rows))
+            for label in (heading, HelpLabel(group.note) if group.note else None, rows):
+                if label is not None:
+                    self._column.addWidget(label)
 
 
 class CopyLabel(QElidingLabel):

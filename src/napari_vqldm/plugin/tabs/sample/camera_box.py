@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_vqldm.errors import VqldmError
+from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.state.camera import CAMERA_FIELDS, CameraState
 from napari_vqldm.plugin.tabs.sample.camera_live import CameraLive
@@ -63,11 +64,16 @@ class CameraBox(QWidget):
             lambda: desk.command_of(self._recording()),
             text="Copy recording",
         )
+        self.copy.setToolTip("Copy what computes the recording again, bit for bit, outside napari")
         self.copy.setObjectName("vqldm-camera-copy")
         self.copy.failed.connect(desk.show_error)
         column.addWidget(self.copy)
         self.state.events.connect(self._on_state)
         self.live.target_changed.connect(self.show_state)
+        layers = bare(desk.viewer).layers
+        self._layer_events = (layers.selection.events.active, layers.events.removed)
+        for event in self._layer_events:
+            event.connect(self._show_copy)
         self.show_state()
 
     def show_state(self) -> None:
@@ -83,13 +89,27 @@ class CameraBox(QWidget):
         for slider in self.sliders.values():
             slider.setVisible(self.state.is_on)
             slider.setEnabled(not reason)
-        self.copy.setVisible(self.state.is_on)
+        self._show_copy()
 
     def close_box(self) -> None:
         """Let go of viewer and state."""
         self.live.target_changed.disconnect(self.show_state)
+        for event in self._layer_events:
+            try:
+                event.disconnect(self._show_copy)
+            except (ValueError, RuntimeError):
+                pass  # the viewer is gone
         self.live.close()
         self.state.events.disconnect(self._on_state)
+
+    def _show_copy(self, *_: object) -> None:
+        """Offer to copy the recording unless its layer is selected: then the buttons below all tabs copy it."""
+        layer = self.live.layer
+        try:
+            selected = bare(self.desk.viewer).layers.selection.active
+        except VqldmError:  # the viewer is gone
+            return
+        self.copy.setVisible(self.state.is_on and layer is not None and layer is not selected)
 
     def _recording(self) -> Layer:
         layer = self.live.layer

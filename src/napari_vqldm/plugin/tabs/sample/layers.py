@@ -1,4 +1,4 @@
-"""Layers of one run of the Sample tab: the preview that goes away, the volumes that stay, and how they formed."""
+"""Layers of one run of the Sample tab: the preview that becomes a volume, the volumes, and how they formed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.layers import add_series, add_volume
+from napari_vqldm.plugin.layers import add_series, add_volume, set_volume
 from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
 from napari_vqldm.plugin.tabs.sample.work import Preview, VolumeDone, WayKept, title_of
 
@@ -75,10 +75,15 @@ class SampleRun:
         viewer = self._viewer()
         if viewer is None:
             return None
-        self.hide_preview()
+        preview = self._preview_layer()
+        self._preview = None
         if step.way is not None:
-            self._note(self._add_way(viewer, step.way, step.limits))
-        layer = add_volume(viewer, step.volume, limits=step.limits)
+            way = self._add_way(viewer, step.way, step.limits)
+            self._note(way)
+            if preview is not None:  # below the volume, as where there was no preview; the volume stays selected
+                viewer.layers.move(len(viewer.layers) - 1, viewer.layers.index(preview))
+                viewer.layers.selection.active = preview
+        layer = add_volume(viewer, step.volume, limits=step.limits) if preview is None else self._fill(preview, step)
         self.samples.append(layer.name)
         self._note(layer)
         return layer
@@ -91,6 +96,14 @@ class SampleRun:
         if viewer is not None and layers:
             self.desk.added(title_of(self.samples), layers)
         self._added = []
+
+    def _fill(self, layer: Image, step: VolumeDone) -> Image:
+        """Make the preview layer the one of the volume: napari needs half a second to take a layer out."""
+        set_volume(layer, step.volume, name=step.volume.name)
+        layer.scale = step.volume.voxel_size_um
+        if self._limits is not None and np.allclose(layer.contrast_limits, self._limits):
+            layer.contrast_limits_range = layer.contrast_limits = step.limits
+        return layer
 
     def hide_preview(self) -> None:
         """Remove the preview layer; the next preview adds one again."""

@@ -53,7 +53,6 @@ class SampleTab(QWidget):
         self._header: Header | None = None
         self._job: Job | None = None
         self._run: SampleRun | None = None
-        self._last: weakref.ref[Any] | None = None  # layer of the last volume
         self._ways: list[weakref.ref[LazyFrames]] = []
         self._is_closed = False
         self._has_ranges = False
@@ -148,8 +147,9 @@ class SampleTab(QWidget):
         self.button = QPushButton()
         self.button.setObjectName("vqldm-sample-start")
         self.button.clicked.connect(lambda _checked=False: self.start())
-        self.copy = CopyButton(self._python, self._command)
+        self.copy = CopyButton(self._python, self._command, text="Copy request")
         self.copy.setObjectName("vqldm-sample-copy")
+        self.copy.setToolTip("Copy what the button beside it does, outside napari; a finished volume: select its layer")
         self.copy.failed.connect(self.desk.show_error)
         self.estimate = EstimateBox(self.desk, "sample", self._ask)
         self.camera = CameraBox(self.desk)
@@ -174,7 +174,6 @@ class SampleTab(QWidget):
         elif isinstance(step, VolumeDone):
             layer = run.add(step)
             if layer is not None:
-                self._last = weakref.ref(layer)
                 self.camera.live.choose(layer)
 
     def _finish(self, run: SampleRun, request: dict[str, Any], refusal: TooLarge | None) -> None:
@@ -273,18 +272,14 @@ class SampleTab(QWidget):
     # --- copying ------------------------------------------------------------------------------------------------------
 
     def _python(self) -> str:
-        return self._text(self.desk.python_of, request_script)
+        return self._text(request_script)
 
     def _command(self) -> str:
-        return self._text(self.desk.command_of, request_command)
+        return self._text(request_command)
 
-    def _text(self, of_layer: Callable[[Any], str], of_request: Callable[..., str]) -> str:
-        """What computes the last volume again; before there is one, what the button would do."""
-        layer = self._last() if self._last is not None else None
-        if layer is not None:
-            return of_layer(layer)
-        header = self.desk.model.header
-        if header is None:
+    def _text(self, of_request: Callable[..., str]) -> str:
+        """What the button would do; a finished volume is copied as the selected layer, below all tabs."""
+        if self.desk.model.header is None:
             raise VqldmError("no model is open: choose one on the Model tab")
         return of_request(self.desk.model, self.state.to_request())
 

@@ -48,6 +48,8 @@ def request_script(model: ModelState, request: Mapping[str, Any]) -> str:
         "    model,",
         *(f"    {word}," for word in words),
         ")",
+        "for volume in volumes:",
+        "    print(volume.name, volume.shape, volume.voxel_size_um)",
         "",
     ]
     return "\n".join(lines)
