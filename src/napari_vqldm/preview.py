@@ -84,7 +84,7 @@ class LinearDecoder:
         return volume
 
 
-def fit_linear_decoder(model: Model, volumes: int = 2) -> LinearDecoder:
+def fit_linear_decoder(model: Model, volumes: int = 2, *, rate: bool = True) -> LinearDecoder:
     """Fit a linear map to what the full decoder makes of simulated volumes: ridge least squares.
 
     The volumes come from the distribution that the model was trained on (the standard tier where it is not on record),
@@ -96,7 +96,9 @@ def fit_linear_decoder(model: Model, volumes: int = 2) -> LinearDecoder:
     model : Model
         From `load`; no denoiser is needed.
     volumes : int
-        Simulated volumes to fit to; one more measures ``r2``.
+        Simulated volumes to fit to.
+    rate : bool
+        Measure ``r2`` on one more; else it is NaN.
 
     Returns
     -------
@@ -117,6 +119,8 @@ def fit_linear_decoder(model: Model, volumes: int = 2) -> LinearDecoder:
     )
     kernel = rearrange(weight, "(f z y x) v -> v f z y x", z=3, y=3, x=3).contiguous()
     unrated = LinearDecoder(kernel.to(model.device), bias.to(model.device), channels, factor, math.nan)
+    if not rate:
+        return unrated
     latent, decoded = _example(model, simulator, volumes)
     r2 = coefficient_of_determination(decoded.numpy(), unrated.decode(latent))
     return replace(unrated, r2=r2)

@@ -161,7 +161,7 @@ class Engine(BaseEngine):
 
         key = f"{model.weights_sha256}/{model.device}"
         if self._decoder is None or self._decoder[0] != key:
-            self._decoder = key, fit_linear_decoder(model)
+            self._decoder = key, fit_linear_decoder(model, rate=False)
         return self._decoder[1]
 
     def devices(self) -> tuple[DeviceInfo, ...]:
