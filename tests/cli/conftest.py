@@ -10,67 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from tests.tiny_model import tiny_model
 
-from napari_vqldm.checkpoint import save_checkpoint
 from napari_vqldm.cli import run
-from napari_vqldm.config import (
-    AutoencoderConfig,
-    DenoiserConfig,
-    DiffusionConfig,
-    ModelConfig,
-    QuantizerConfig,
-    SimulationConfig,
-)
 from napari_vqldm.files import write_volume
-from napari_vqldm.latent import LatentSpace
-from napari_vqldm.models.autoencoder import Autoencoder
-from napari_vqldm.models.denoiser import Denoiser
 from napari_vqldm.volume import Volume
-
-WINDOW = (8, 16, 16)
-
-
-def tiny_model(path: Path, family: str) -> Path:
-    """Write a checkpoint with random weights that runs in milliseconds."""
-    torch.manual_seed(0)
-    config = ModelConfig(
-        family=family,
-        name=f"tiny-{family}",
-        autoencoder=AutoencoderConfig(
-            widths=(4, 8),
-            encoder_blocks=(0, 0),
-            decoder_blocks=(0, 0),
-            latent_channels=3,
-            quantizer=QuantizerConfig(codebook_size=16) if family == "vq-ldm" else None,
-        ),
-        denoiser=DenoiserConfig(
-            channels=(8, 8),
-            blocks=(1, 1),
-            strides=((2, 2, 2),),
-            attention=(False, False),
-            norm_groups=4,
-            head_channels=4,
-        ),
-        diffusion=DiffusionConfig(steps=2),
-        window=WINDOW,
-        voxel_size_range_um=((0.2, 0.1, 0.1), (0.25, 0.3, 0.3)),
-        simulation=SimulationConfig(shape=WINDOW),
-    )
-    autoencoder = Autoencoder(config.autoencoder)
-    channels = config.autoencoder.latent_channels
-    space = LatentSpace(autoencoder, torch.zeros(channels), torch.ones(channels))
-    return save_checkpoint(path, config=config, space=space, denoiser=Denoiser(config.denoiser, channels))
 
 
 @pytest.fixture(scope="session")
 def ldm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny-ldm.safetensors", "ldm")
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny-ldm.safetensors", "ldm", steps=2)
 
 
 @pytest.fixture(scope="session")
 def vq_ldm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny-vq-ldm.safetensors", "vq-ldm")
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny-vq-ldm.safetensors", "vq-ldm", steps=2)
 
 
 def blob(seed: int = 0, shape: tuple[int, int, int] = (9, 18, 14)) -> Volume:

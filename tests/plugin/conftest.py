@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.tiny_model import tiny_model
 
 if TYPE_CHECKING:
     import napari
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-vqldm"
 WIDGET = "VQ-LDM Microtubules"
-WINDOW = (8, 16, 16)
 
 # Before napari is imported: settings of the user stay out of the tests and the tests out of them; touching a viewer
 # from another thread is an error.
@@ -99,58 +99,11 @@ def _same_threads() -> None:
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def tiny_model(path: Path, family: str) -> Path:
-    """Write a checkpoint with random weights that runs in milliseconds: 4 denoising steps, windows of 8 x 16 x 16."""
-    import torch
-
-    from napari_vqldm.checkpoint import save_checkpoint
-    from napari_vqldm.config import (
-        AutoencoderConfig,
-        DenoiserConfig,
-        DiffusionConfig,
-        ModelConfig,
-        QuantizerConfig,
-        SimulationConfig,
-    )
-    from napari_vqldm.latent import LatentSpace
-    from napari_vqldm.models.autoencoder import Autoencoder
-    from napari_vqldm.models.denoiser import Denoiser
-
-    torch.manual_seed(0)
-    config = ModelConfig(
-        family=family,
-        name=f"tiny-{family}",
-        autoencoder=AutoencoderConfig(
-            widths=(4, 8),
-            encoder_blocks=(0, 0),
-            decoder_blocks=(0, 0),
-            latent_channels=3,
-            quantizer=QuantizerConfig(codebook_size=16) if family == "vq-ldm" else None,
-        ),
-        denoiser=DenoiserConfig(
-            channels=(8, 8),
-            blocks=(1, 1),
-            strides=((2, 2, 2),),
-            attention=(False, False),
-            norm_groups=4,
-            head_channels=4,
-        ),
-        diffusion=DiffusionConfig(steps=4),
-        window=WINDOW,
-        voxel_size_range_um=((0.2, 0.1, 0.1), (0.25, 0.3, 0.3)),
-        simulation=SimulationConfig(shape=WINDOW),
-    )
-    autoencoder = Autoencoder(config.autoencoder)
-    channels = config.autoencoder.latent_channels
-    space = LatentSpace(autoencoder, torch.zeros(channels), torch.ones(channels))
-    return save_checkpoint(path, config=config, space=space, denoiser=Denoiser(config.denoiser, channels))
-
-
 @pytest.fixture(scope="session")
 def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints with random weights by family: ``{"ldm": path, "vq-ldm": path}``."""
+    """Checkpoints with random weights and 4 denoising steps, by family: ``{"ldm": path, "vq-ldm": path}``."""
     folder = tmp_path_factory.mktemp("models")
-    return {family: tiny_model(folder / f"tiny-{family}.safetensors", family) for family in ("ldm", "vq-ldm")}
+    return {family: tiny_model(folder / f"tiny-{family}.safetensors", family, steps=4) for family in ("ldm", "vq-ldm")}
 
 
 # --- viewer -----------------------------------------------------------------------------------------------------------

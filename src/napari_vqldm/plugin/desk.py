@@ -53,6 +53,7 @@ class Desk(QObject):
 
     failed = Signal(object)  # Failure, for the panel of the dock
     noticed = Signal(str)  # one plain line, for the status row
+    asked = Signal()  # the user started something: what went wrong before is over
     model_changed = Signal()  # another checkpoint, device, precision or number of threads
 
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
@@ -65,6 +66,7 @@ class Desk(QObject):
         self.undo = Undo(bare(viewer))
         self.frames = ByteCache(settings.cache_mib * MIB)
         self.inputs: dict[str, FileInput] = {}
+        self._checkpoints: dict[str, str] = {}
         self.model.events.connect(self._on_model_event)
         self.runner.failed.connect(self._on_failed)
 
@@ -90,6 +92,8 @@ class Desk(QObject):
         show_progress: bool = True,
     ) -> Job:
         """Run work on the inference thread; callbacks come back on this thread. Failures appear in the panel."""
+        if priority is Priority.BATCH:
+            self.asked.emit()
         return self.runner.run(
             title,
             work,
@@ -120,10 +124,8 @@ class Desk(QObject):
             self.inputs[voxels_sha256] = source
 
     def models(self) -> Mapping[str, str]:
-        """Return the open checkpoint by its fingerprint, for scripts; bundled models are known by name."""
-        if self.model.header is None or self.model.is_bundled:
-            return {}
-        return {self.model.header.card.weights_sha256: str(self.model.path)}
+        """Return the checkpoints opened so far that are still there, by fingerprint; bundled ones go by name."""
+        return {sha: path for sha, path in self._checkpoints.items() if Path(path).is_file()}
 
     def record_of(self, layer: Layer) -> Mapping[str, Any]:
         """Return the record of what a layer shows: of a series, that of the frame in view.
@@ -169,6 +171,7 @@ class Desk(QObject):
     def free_memory(self) -> None:
         """Drop the loaded model, decoded frames and what the device keeps in reserve."""
         self.frames.clear()
+        self.undo.forget_taken_back()
 
         def work(engine: Engine) -> Iterator[object]:
             engine.free()
@@ -190,6 +193,9 @@ class Desk(QObject):
         self.frames.clear()
 
     def _on_model_event(self, *_: object) -> None:
+        header, path = self.model.header, self.model.path
+        if header is not None and path is not None and not self.model.is_bundled:
+            self._checkpoints[header.card.weights_sha256] = str(path)
         self.model_changed.emit()
 
     def _on_failed(self, _job: object, failure: Failure) -> None:

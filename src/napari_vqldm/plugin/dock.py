@@ -207,6 +207,7 @@ class Dock(QWidget):
     def _connect(self) -> None:
         desk, runner = self.desk, self.desk.runner
         desk.failed.connect(self.errors.show_failure)
+        desk.asked.connect(self.errors.clear)
         desk.noticed.connect(self._show_notice)
         desk.model_changed.connect(self._show_header)
         self.tabs.currentChanged.connect(lambda index: self.tab(list(TABS)[index]))
@@ -250,7 +251,6 @@ class Dock(QWidget):
     def _on_started(self, job: Any) -> None:
         if job.priority is Priority.INTERACTIVE:  # frames of a slider come and go
             return
-        self.errors.clear()
         self.notice.hide()
         self.progress.start(job.title)
 

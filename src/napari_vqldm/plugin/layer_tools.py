@@ -65,16 +65,16 @@ class LayerTools(QWidget):
         if found is None:
             return
         record, source = found
-        model, asked = self.desk.model.name, needed_inputs(record)
+        models, asked = [Path(path) for path in self.desk.models().values()], needed_inputs(record)
         files = {sha: file for sha, file in self.desk.inputs.items() if sha in asked}
-        others = [] if asked <= files.keys() else self._other_sources(layer)
+        others = self._other_sources(layer) if asked else []
 
         def work(_engine: Engine) -> Generator[object, None, Any]:
             from napari_vqldm.reproduce import reproduce_steps
 
             inputs = list(find_inputs(asked, files, others))
             result = None
-            for step in reproduce_steps(source.read(), models=[model] if model else [], inputs=inputs):
+            for step in reproduce_steps(source.read(), models=models, inputs=inputs):
                 result = step.result if step.result is not None else result
                 yield step
             return result
@@ -120,16 +120,23 @@ class LayerTools(QWidget):
         if source is None:
             return
 
-        def work(_engine: Engine) -> Generator[object, None, Path]:
+        def work(_engine: Engine) -> Generator[object, None, tuple[Path, str]]:
             from napari_vqldm.files import write_volume
 
             yield from ()
-            return write_volume(path, source.read(), force=True)
+            volume = source.read()
+            return write_volume(path, volume, force=True), hash_voxels(volume)
+
+        def saved(result: tuple[Path, str]) -> None:
+            target, sha = result
+            self.desk.remember_input(sha, FileInput(str(target)))  # what was computed from it can be copied now
+            part = f" (frame {source.time} of the series alone)" if source.time is not None else ""
+            self.desk.noticed.emit(f"Saved {target}{part}")
 
         self.desk.run(
             f"Save {layer.name}",
             work,
-            on_done=lambda target: self.desk.noticed.emit(f"Saved {target}"),
+            on_done=saved,
             show_progress=False,
         )
 
@@ -197,8 +204,10 @@ def find_inputs(asked: set[str], files: Mapping[str, FileInput], sources: Sequen
     for sha, file in files.items():
         with suppress(VqldmError):  # gone or changed meanwhile: a layer may still hold it
             volume = read_volume(file.path, channel=file.channel, time=file.time, voxel_size_um=file.voxel_size_um)
-            yield volume if file.box is None else crop(volume, file.box)
-            missing.discard(sha)
+            volume = volume if file.box is None else crop(volume, file.box)
+            if hash_voxels(volume) == sha:
+                missing.discard(sha)
+                yield volume
     for source in sources:
         if not missing:
             return

@@ -19,7 +19,7 @@ class Settings:
     precision : str
         ``"fp32"`` or ``"bf16"``.
     threads : int
-        CPU threads of a model; 0: all cores.
+        CPU threads of a model; 0 leaves one core to the window.
     cache_mib : int
         Memory for decoded frames, MiB.
     """

@@ -12,6 +12,8 @@ from typing import Any
 from napari_vqldm.plugin.inference.failures import failure_of
 from napari_vqldm.plugin.inference.jobs import LOG, Cancelled, Done, Failed, Job, Priority
 
+EXIT_S = 60.0  # for the last step when the program ends; the longest on a CPU takes a few seconds
+
 
 class BaseEngine:
     """What the inference thread needs of an engine besides what the work does with it."""
@@ -92,7 +94,6 @@ class InferenceThread:
             self._is_stopped = True
             self._changed.notify()
             thread = self._thread
-        atexit.unregister(self.stop)
         self.cancel_all()
         if thread is None:
             return True
@@ -105,7 +106,11 @@ class InferenceThread:
         if self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="napari-vqldm inference", daemon=True)
             self._thread.start()
-            atexit.register(self.stop)  # PyTorch aborts the process when it is torn down under a running thread
+            atexit.register(self._stop_at_exit)
+
+    def _stop_at_exit(self) -> None:
+        """Wait for a step that outlived `stop`: PyTorch aborts a process that ends under a running thread."""
+        self.stop(EXIT_S)
 
     def _loop(self) -> None:
         while self._run_next():  # no local name here: it would keep the last job alive while the thread waits
@@ -116,6 +121,8 @@ class InferenceThread:
                 engine.free()
             except Exception:  # noqa: BLE001 - nobody is left to tell
                 LOG.exception("freeing the engine failed")
+        del engine
+        atexit.unregister(self._stop_at_exit)
 
     def _run_next(self) -> bool:
         """Wait for a job and run it; False when the thread should end."""

@@ -127,6 +127,10 @@ class Undo:
         self._taken_back = None
         self.changed.emit()
 
+    def forget_taken_back(self) -> None:
+        """Let go of the layers that were taken back: they cannot be added again."""
+        self._taken_back = None
+
     def _forget_deleted(self) -> None:
         """Drop last groups of which the user deleted every layer."""
         present = self._in_viewer()

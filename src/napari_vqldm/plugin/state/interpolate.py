@@ -347,11 +347,6 @@ def _within(value: float, low: float, high: float) -> bool:
     return low * (1 - 1e-6) <= value <= high * (1 + 1e-6)
 
 
-def _rounded(value: float) -> float:
-    """Four digits: what a person would type."""
-    return float(f"{value:.4g}")
-
-
 def _times(shape: Int3 | None) -> str:
     return " x ".join(map(str, shape or ()))
 

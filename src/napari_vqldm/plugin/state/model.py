@@ -58,6 +58,7 @@ class ModelState:
         step=1,
     )
 
+    _path = None  # type: Path | None  # no field: whoever hears of a new header finds its path here, silently
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
     def open(self, name_or_path: str | Path) -> Header:
@@ -68,15 +69,17 @@ class ModelState:
         CheckpointError
             If there is no such model, or its file is no valid checkpoint.
         """
-        header = read_header(resolve(name_or_path))
+        path = resolve(name_or_path)
+        header = read_header(path)
+        self._path = path
         self.header = header
         self.name = str(name_or_path)
         return header
 
     @property
     def path(self) -> Path | None:
-        """File of the chosen checkpoint; None when none is open."""
-        return resolve(self.name) if self.name else None
+        """File of the chosen checkpoint, as it was opened: it may be gone meanwhile; None when none is open."""
+        return self._path
 
     @property
     def is_bundled(self) -> bool:

@@ -69,7 +69,10 @@ class SeedBox(QWidget):
 
     def _on_edited(self) -> None:
         if self.edit.hasAcceptableInput():
-            self.seed = int(self.edit.text())
+            typed = int(self.edit.text())
+            if typed != self._seed:
+                self.keep_box.setChecked(True)  # nobody types a seed to have another one drawn
+            self.seed = typed
         else:
             self.edit.setText(str(self._seed))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
@@ -114,7 +115,7 @@ class InputForm(QWidget):
         self.write_button = QPushButton("Write it to the layer")
         self.write_button.setObjectName("vqldm-write-voxel-size")
         self.write_button.setToolTip("Set scale and unit of the layer to this voxel size")
-        self.write_button.clicked.connect(lambda _checked=False: self._write_size())
+        self.write_button.clicked.connect(lambda _checked=False: self.write_size())
         self.advanced = make_form(self.state, ("background", "scale", "max_voxels"))
         fold = Fold("Advanced", "vqldm-reconstruct-advanced", self.advanced, "Rarely changed: intensity scale, tiles")
         self.form = QFormLayout()
@@ -186,8 +187,8 @@ class InputForm(QWidget):
         self.write_button.setVisible(uses_typed)
         self.write_button.setEnabled(0.0 not in self.state.typed_voxel_size_um)
 
-    def _write_size(self) -> None:
-        """Give the layer the voxel size that was entered."""
+    def write_size(self) -> None:
+        """Give the layer the voxel size that was entered; a region that was drawn on it stays on it."""
         layer, info = self.layer, self.info
         if layer is None or info is None:
             return
@@ -197,8 +198,13 @@ class InputForm(QWidget):
         scale, units = list(layer.scale), [str(unit) for unit in layer.units]
         for axis, value in zip(info.spatial_axes, size, strict=True):
             scale[axis], units[axis] = value, "um"
+        ratio = np.asarray(scale) / np.asarray(layer.scale)
+        shapes = self.shapes_layer if self.state.region == "shapes" else None
         layer.units = units
         layer.scale = scale
+        if shapes is not None and 2 <= shapes.ndim <= layer.ndim:
+            shapes.units = units[-shapes.ndim :]
+            shapes.scale = np.asarray(shapes.scale) * ratio[-shapes.ndim :]
 
     def _image_layers(self) -> list[Any]:
         from napari.layers import Image

@@ -13,7 +13,7 @@ from napari_vqldm.plugin.compare.words import cutoff_of
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.inference.estimating import TooLarge, reconstruction_ask
-from napari_vqldm.plugin.layers import LayerInfo, LayerSource, describe, provenance_of, shown_time, snapshot
+from napari_vqldm.plugin.layers import Box, LayerInfo, LayerSource, describe, provenance_of, shown_time, snapshot
 from napari_vqldm.plugin.opening.dialog import OpenVolume
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
 from napari_vqldm.plugin.tabs.reconstruct.input import InputForm, chosen_box
@@ -80,13 +80,15 @@ class ReconstructTab(QWidget):
         ask = None if is_forced else _ask_for(sources[0], len(sources), request)
         work = reconstruct_work(self.desk.model.spec(), sources, request, ask=ask)
 
+        cutoff = self._cutoff()  # of this model, whichever is open when the job ends
+
         def done(refusal: TooLarge | None) -> None:
             self._ended()
             if refusal is not None:
                 result.discard()
                 self.estimate.refuse(refusal, lambda: self.start(then, is_forced=True))
                 return
-            pair = result.finish(self._cutoff())
+            pair = result.finish(cutoff)
             if pair is not None:
                 self.compare_panel.add_pair(pair)
                 if then is not None:
@@ -169,8 +171,15 @@ class ReconstructTab(QWidget):
         column.addStretch(1)
 
     def _sources(self, layer: Any, info: LayerInfo) -> list[LayerSource]:
-        """What to read: one volume, or every frame of a series."""
-        return [self._source(layer, info, time) for time in self._times(layer, info)]
+        """What to read: one volume, or every frame of a series.
+
+        A voxel size that was typed is written to the layer first: results lie on their input, and have its size.
+        """
+        box = self._box(layer)  # in the world as it was when it was drawn
+        if self.state.uses_typed:
+            self.input.write_size()
+            info = describe(layer)
+        return [self._source(layer, info, time, box) for time in self._times(layer, info)]
 
     def _times(self, layer: Any, info: LayerInfo) -> Sequence[int | None]:
         """Which frames: all, the one in view, or the only one."""
@@ -178,10 +187,11 @@ class ReconstructTab(QWidget):
             return range(info.num_times)
         return (shown_time(bare(self.desk.viewer), layer, info) if info.num_times > 1 else None,)
 
-    def _source(self, layer: Any, info: LayerInfo, time: int | None) -> LayerSource:
+    def _box(self, layer: Any) -> Box | None:
+        return chosen_box(self.state.region, bare(self.desk.viewer), layer, self.input.shapes_layer)
+
+    def _source(self, layer: Any, info: LayerInfo, time: int | None, box: Box | None) -> LayerSource:
         """What to read of one frame."""
-        viewer = bare(self.desk.viewer)
-        box = chosen_box(self.state.region, viewer, layer, self.input.shapes_layer)
         size = self.state.voxel_size_um(info)
         channel = self.state.channel if info.num_channels > 1 else None
         return snapshot(layer, time=time, channel=channel, box=box, voxel_size_um=size)
@@ -192,7 +202,7 @@ class ReconstructTab(QWidget):
         if layer is None or info is None or not info.is_usable or self.desk.model.header is None:
             return None
         times = self._times(layer, info)
-        return _ask_for(self._source(layer, info, times[0]), len(times), self.state.to_request())
+        return _ask_for(self._source(layer, info, times[0], self._box(layer)), len(times), self.state.to_request())
 
     def _cutoff(self) -> float | None:
         header = self.desk.model.header

@@ -149,7 +149,9 @@ class SampleTab(QWidget):
         self.button.clicked.connect(lambda _checked=False: self.start())
         self.copy = CopyButton(self._python, self._command, text="Copy request")
         self.copy.setObjectName("vqldm-sample-copy")
-        self.copy.setToolTip("Copy what the button beside it does, outside napari; a finished volume: select its layer")
+        self.copy.setToolTip(
+            "Copy this request with the seed that is shown, to run outside napari; a finished volume: select its layer"
+        )
         self.copy.failed.connect(self.desk.show_error)
         self.estimate = EstimateBox(self.desk, "sample", self._ask)
         self.camera = CameraBox(self.desk)

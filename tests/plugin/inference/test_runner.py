@@ -1,4 +1,4 @@
-"""From the inference thread to the GUI thread and to napari."""
+"""From the inference thread to the GUI thread."""
 
 from __future__ import annotations
 
@@ -6,97 +6,19 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from napari.utils import progress
-from napari.utils.task_status import Status
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication
+from tests.plugin.inference.runner_helpers import WAIT_S, Log, Progress, counting, endless, gated
 
 from napari_vqldm.errors import VolumeError
-from napari_vqldm.plugin.inference import runner as module
 from napari_vqldm.plugin.inference.failures import Failure
 from napari_vqldm.plugin.inference.jobs import Job, JobState, Note, Priority
-from napari_vqldm.plugin.inference.pace import Pace, words_for
 from napari_vqldm.plugin.inference.runner import Runner
 from napari_vqldm.plugin.inference.thread import BaseEngine
-
-WAIT_S = 20
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A step as the verbs yield them."""
-
-    index: int
-    total: int
-
-
-class Log:
-    """Every signal and callback of a runner, and the thread each came on."""
-
-    def __init__(self, runner: Runner) -> None:
-        self.entries: list[tuple[Any, ...]] = []
-        self.threads: set[threading.Thread] = set()
-        runner.started.connect(lambda job: self.add("started", job.title))
-        runner.progressed.connect(lambda job, *values: self.add("progressed", job.title, *values))
-        runner.noted.connect(lambda job, text: self.add("noted", text))
-        runner.ended.connect(lambda job: self.add("ended", job.title, job.state, runner.is_busy))
-        runner.failed.connect(lambda job, failure: self.add("failed", job.title, failure))
-        runner.busy_changed.connect(lambda busy: self.add("busy", busy))
-
-    def add(self, *entry: Any) -> None:
-        self.threads.add(threading.current_thread())
-        self.entries.append(entry)
-
-    def named(self, name: str) -> list[tuple[Any, ...]]:
-        return [entry for entry in self.entries if entry[0] == name]
-
-
-@pytest.fixture
-def runner(qtbot: Any) -> Iterator[Runner]:
-    runner = Runner(make_engine=BaseEngine)
-    yield runner
-    runner.close()
-
-
-@pytest.fixture
-def log(runner: Runner) -> Log:
-    return Log(runner)
-
-
-def counting(total: int, result: object = None) -> Callable[[Any], Iterator[object]]:
-    def work(_engine: object) -> Iterator[object]:
-        for index in range(total):
-            yield Progress(index, total)
-        return result
-
-    return work
-
-
-def endless(stop: threading.Event, closed: threading.Event | None = None) -> Callable[[Any], Iterator[object]]:
-    def work(_engine: object) -> Iterator[object]:
-        try:
-            for index in range(10**6):
-                stop.wait(0.01)
-                yield Progress(index, 10**6)
-        finally:
-            if closed is not None:
-                closed.set()
-
-    return work
-
-
-def gated(gate: threading.Event) -> Callable[[Any], Iterator[object]]:
-    def work(_engine: object) -> Iterator[object]:
-        assert gate.wait(WAIT_S)
-        yield 1
-        return 2
-
-    return work
 
 
 def test_everything_arrives_in_order_on_the_gui_thread(runner: Runner, log: Log, wait_until: Any) -> None:
@@ -358,154 +280,3 @@ def test_nothing_keeps_a_closed_runner(qtbot: Any) -> None:
     ref = closed_runner()
     gc.collect()
     assert ref() is None
-
-
-# --- napari -----------------------------------------------------------------------------------------------------------
-
-
-def statuses(viewer: Any) -> list[tuple[Status, str]]:
-    """What napari's task manager holds; there is no public way to look."""
-    tasks = viewer.window._task_status_manager._tasks.values()
-    return [(task.state()[2], task.state()[3]) for task in tasks]
-
-
-def test_napari_asks_about_batch_jobs_and_cancels_them_when_it_closes(
-    viewer: Any, runner: Runner, log: Log, wait_until: Any
-) -> None:
-    manager = viewer.window._task_status_manager
-    gate = threading.Event()
-    running = runner.run("Generate 3 volumes", endless(gate))
-    queued = runner.run("Reconstruct cells", counting(3))
-    runner.run("slider", counting(3), priority=Priority.INTERACTIVE)
-    wait_until(lambda: log.named("progressed"))
-    assert list(manager.get_status()) == [
-        "napari-worker: Executing VQ-LDM: Generate 3 volumes",
-        "napari-worker: VQ-LDM: Reconstruct cells execution pending",
-    ]
-    manager.cancel_all()  # what closing the window does
-    wait_until(lambda: not runner.is_busy)
-    assert running.state is queued.state is JobState.CANCELLED
-    assert not manager.is_busy()
-    manager.cancel_all()  # ended tasks stay there: cancelling them does nothing
-
-
-def test_more_queued_jobs_than_threads_of_the_pool_block_nobody(
-    viewer: Any, runner: Runner, log: Log, wait_until: Any
-) -> None:
-    from napari.qt.threading import create_worker
-
-    gate, seen = threading.Event(), []
-    for number in range(20):
-        runner.run(f"batch {number}", gated(gate))
-    worker = create_worker(lambda: 5)
-    worker.returned.connect(seen.append)
-    worker.start()
-    wait_until(lambda: seen == [5])
-    gate.set()
-    wait_until(lambda: not runner.is_busy)
-    assert {status for status, _ in statuses(viewer)} == {Status.COMPLETED}
-
-
-def bars() -> list[Any]:
-    return list(progress._all_instances)
-
-
-def test_the_activity_dock_shows_progress_and_its_button_cancels(
-    viewer: Any, runner: Runner, log: Log, wait_until: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
-
-    job = runner.run("Generate", endless(threading.Event()), on_cancelled=lambda: log.add("cancelled"))
-    wait_until(lambda: bars() and bars()[0].total == 10**6 and bars()[0].n > 2)
-    (row,) = viewer.window._qt_window.findChildren(QtLabeledProgressBar)
-    assert row.description_label.text() == "Generate: " and row.qt_progress_bar.maximum() == 10**6
-    assert row.qt_progress_bar.value() > 0
-    row.cancel_button.click()
-    wait_until(lambda: not runner.is_busy)
-    assert job.state is JobState.CANCELLED and log.named("cancelled")
-    assert bars() == []
-    assert capsys.readouterr() == ("", "")  # no second bar in the terminal
-
-
-@pytest.mark.parametrize("ending", ["done", "failed", "closed"])
-def test_the_bar_goes_with_the_job(viewer: Any, runner: Runner, log: Log, wait_until: Any, ending: str) -> None:
-    gate = threading.Event()
-
-    def work(_engine: object) -> Iterator[object]:
-        yield Progress(0, 2)
-        assert gate.wait(WAIT_S)
-        if ending == "failed":
-            raise VolumeError("constant")
-        yield Progress(1, 2)
-
-    runner.run("Generate", work)
-    wait_until(bars)
-    if ending == "closed":
-        QTimer.singleShot(0, gate.set)
-        gate.set()
-        runner.close()
-    gate.set()
-    wait_until(lambda: not runner.is_busy)
-    assert bars() == []
-    assert not viewer.window._task_status_manager.is_busy()
-
-
-def test_a_short_job_starts_before_it_ends(viewer: Any, runner: Runner, log: Log, wait_until: Any, monkeypatch) -> None:
-    """napari processes events while it makes a bar: what the job sends meanwhile must wait for its turn."""
-    make = module.ActivityBar
-
-    def slow_bar(title: str) -> Any:
-        wait_until(lambda: job.state is JobState.DONE)  # processes events
-        return make(title)
-
-    monkeypatch.setattr(module, "ActivityBar", slow_bar)
-    job = runner.run("short", counting(2), on_done=lambda _: log.add("done"))
-    wait_until(lambda: log.named("busy") == [("busy", True), ("busy", False)])
-    order = [entry[0] for entry in log.entries if entry[0] in ("started", "done", "ended")]
-    assert order == ["started", "done", "ended"]
-    assert bars() == []
-
-
-def test_interactive_and_silent_jobs_show_no_bar(viewer: Any, runner: Runner, log: Log, wait_until: Any) -> None:
-    seen: list[int] = []
-    watch = lambda _: seen.append(len(bars()))  # noqa: E731
-    runner.run("slider", counting(5), on_step=watch, priority=Priority.INTERACTIVE)
-    runner.run("save", counting(5), on_step=watch, show_progress=False)
-    wait_until(lambda: not runner.is_busy)
-    assert seen == [0] * 10
-
-
-# --- pace -------------------------------------------------------------------------------------------------------------
-
-
-def test_time_left_follows_the_pace_of_the_steps_after_the_first() -> None:
-    now = [0.0]
-    pace = Pace(lambda: now[0])
-    assert pace.text == "" and pace.seconds_left == -1
-    assert not pace.observe("no step") and not pace.observe(Progress(0, 0))
-    now[0] = 30.0  # loading and warming up
-    assert pace.observe(Progress(0, 10))
-    assert pace.seconds_left == -1 and pace.text == "1 of 10"
-    now[0] = 32.0
-    pace.observe(Progress(1, 10))
-    assert pace.seconds_left == pytest.approx(16)
-    now[0] = 33.0
-    assert pace.seconds_left == pytest.approx(15)
-    now[0] = 99.0  # a step that takes longer than its pace: no less than the steps after it
-    assert pace.seconds_left == pytest.approx(14)
-    now[0] = 32.0
-    assert pace.text == "2 of 10, about 16 s left"
-    pace.observe(Progress(0, 4))
-    assert pace.seconds_left == -1 and pace.text == "1 of 4"
-
-
-@pytest.mark.parametrize(
-    "seconds, words",
-    [(0.0, "about 1 s"), (12.4, "about 12 s"), (200.0, "about 3 min"), (9000.0, "about 2.5 h")],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert words_for(seconds) == words
-
-
-def test_a_job_is_readable_in_a_log() -> None:
-    assert repr(Job("Generate", counting(1))) == "Job('Generate', queued)"
