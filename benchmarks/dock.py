@@ -43,6 +43,7 @@ def main() -> None:
     if chosen.child:
         name, _, model = chosen.child.partition(":")
         print("\n" + json.dumps(CHILDREN[name](model)), flush=True)
+        Window.last.close()
         return
     repeats, models = (1, ["vq-ldm"]) if chosen.quick else (3, ["ldm", "vq-ldm"])
     opened = [child("opening") for _ in range(repeats)]
@@ -91,6 +92,8 @@ def median(values: list[Any]) -> Any:
 class Window:
     """A viewer with the dock, and what is watched: gaps of the event loop, own slots."""
 
+    last: Window
+
     def __init__(self) -> None:
         import napari
         from qtpy.QtCore import Qt, QTimer
@@ -105,7 +108,13 @@ class Window:
         self.timer = QTimer()
         self.timer.setTimerType(Qt.TimerType.PreciseTimer)
         self.timer.timeout.connect(self._tick)
+        Window.last = self
         self.pump(1.0)
+
+    def close(self) -> None:
+        """End as a user does: Qt does not survive a window that is open when Python ends."""
+        self.viewer.close()
+        self.pump(0.5)
 
     def open(self) -> float:
         """Open the dock; returns the seconds until it is shown."""

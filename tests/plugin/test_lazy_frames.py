@@ -255,8 +255,7 @@ def test_a_table_keeps_no_frames_alive(table, decoder, wait_until):
     frames[0]
     del frames
     gc.collect()
-    wait_until(lambda: decoder.decoded and not table.runner.is_busy)
-    gc.collect()
+    wait_until(lambda: gc.collect() >= 0 and gone() is None)
     assert gone() is None
     assert layer.name == "way"
 
