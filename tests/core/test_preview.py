@@ -19,6 +19,12 @@ from napari_vqldm.simulate import Simulator
 FLOOR = {"ldm": 0.7, "vq-ldm": 0.7}  # of the variance of a held-out volume
 
 
+def test_the_map_is_the_same_without_a_rating(ldm: Model) -> None:
+    rated, unrated = fit_linear_decoder(ldm, 1), fit_linear_decoder(ldm, 1, rate=False)
+    assert np.isfinite(rated.r2) and np.isnan(unrated.r2)
+    assert torch.equal(rated.weight, unrated.weight) and torch.equal(rated.bias, unrated.bias)
+
+
 def test_shape_numbers_and_determinism(model: Model) -> None:
     decoder, again = fit_linear_decoder(model, 1), fit_linear_decoder(model, 1)
     assert torch.equal(decoder.weight, again.weight) and torch.equal(decoder.bias, again.bias)

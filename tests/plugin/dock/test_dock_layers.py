@@ -123,7 +123,7 @@ def test_layers_of_an_earlier_checkpoint_are_copied_and_reproduced(
     open_model()
     made = reconstruct(pixels)
     open_model(tiny_checkpoints["vq-ldm"])
-    dock.desk.inputs = dict.fromkeys(())
+    dock.desk.inputs = {}
     dock.tools.reproduce(made)
     wait_until(lambda: not dock.desk.runner.is_busy)
     assert any("identical to the last bit" in line for line in notices), (notices, errors)

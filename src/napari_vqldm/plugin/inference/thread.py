@@ -121,7 +121,6 @@ class InferenceThread:
                 engine.free()
             except Exception:  # noqa: BLE001 - nobody is left to tell
                 LOG.exception("freeing the engine failed")
-        del engine
         atexit.unregister(self._stop_at_exit)
 
     def _run_next(self) -> bool:

@@ -8,32 +8,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layer_tools import LayerTools
 from napari_vqldm.plugin.layers import provenance_of
-from napari_vqldm.plugin.tabs.sample.tab import SampleTab
 from napari_vqldm.plugin.widgets import CopyButton
-
-
-@pytest.fixture
-def desk(viewer, tiny_checkpoints):
-    desk = Desk(viewer)
-    desk.model.open(tiny_checkpoints["ldm"])
-    desk.model.device, desk.model.threads = "cpu", 1
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def tab(desk, qtbot):
-    tab = SampleTab(desk)
-    qtbot.addWidget(tab)
-    tab.show()
-    tab.state.size_z, tab.state.size_y, tab.state.size_x = 4, 8, 8
-    tab.seed_box.keep_box.setChecked(True)
-    tab.state.seed = 5
-    yield tab
-    tab.close_tab()
 
 
 @pytest.fixture
