@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-vqldm"
 WIDGET = "VQ-LDM Microtubules"
+INFERENCE_THREAD = "napari-vqldm inference"
 
 # Before napari is imported: settings of the user stay out of the tests and the tests out of them; touching a viewer
 # from another thread is an error.
@@ -94,6 +96,16 @@ def _same_threads() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _ended_threads() -> Iterator[None]:
+    """No test leaves an inference thread behind: each dock that it opened has let go of the shared one."""
+    yield
+    left = [thread for thread in threading.enumerate() if thread.name == INFERENCE_THREAD]
+    for thread in left:
+        thread.join(30)
+    assert not [thread for thread in left if thread.is_alive()], "an inference thread outlived its test"
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

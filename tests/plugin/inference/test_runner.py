@@ -246,8 +246,8 @@ def test_a_runner_deleted_by_qt_under_a_running_job_harms_nobody(qtbot: Any) -> 
     QApplication.sendPostedEvents(parent, int(QEvent.Type.DeferredDelete.value))
     del parent, runner
     qtbot.wait(50)
-    job.cancel()
     assert job.wait(WAIT_S) and job.state is JobState.CANCELLED
+    qtbot.waitUntil(lambda: inference_threads() == [])
 
 
 def test_nothing_keeps_a_delivered_result(runner: Runner, wait_until: Any) -> None:

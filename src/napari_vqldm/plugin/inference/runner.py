@@ -92,6 +92,8 @@ class Runner(QObject):
         super().__init__(parent)
         self._shared = _SHARED if make_engine is None else SharedThread(make_engine)
         self._thread = self._shared.acquire()
+        self._forgotten = weakref.finalize(self, self._shared.release, 0.1)  # Qt deleted it, and nobody closed it
+        self._forgotten.atexit = False
         self._active: dict[int, _Delivery] = {}
         self._is_closed = False
         self._is_waking = False
@@ -110,6 +112,11 @@ class Runner(QObject):
     def is_busy(self) -> bool:
         """Whether a job of this runner runs, waits, or has something left to deliver."""
         return bool(self._active)
+
+    @property
+    def engine_here(self) -> BaseEngine | None:
+        """The engine, for a caller on the inference thread, which must not wait for a job of its own; else None."""
+        return self._thread.engine_here
 
     def run(
         self,
@@ -198,7 +205,8 @@ class Runner(QObject):
         for delivery in deliveries:
             delivery.job.wait(max(deadline - monotonic(), 0.0))
             delivery.close(is_cancelled=True)
-        self._shared.release(max(deadline - monotonic(), 0.1))
+        if self._forgotten.detach() is not None:
+            self._shared.release(max(deadline - monotonic(), 0.1))
 
     def wake(self) -> None:
         """Ask for a delivery on the GUI thread; any thread may call it, many calls make one."""
