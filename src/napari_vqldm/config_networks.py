@@ -69,6 +69,13 @@ class AutoencoderConfig(Config):
         """Volume voxels per latent voxel, (z, y, x)."""
         return _product(self.strides)
 
+    def up_kernel(self, level: int) -> int:
+        """Kernel of the convolution before the depth-to-space of one level, 0 being the last and finest.
+
+        The last one writes voxels and needs its neighbours; the others are followed by blocks that mix them, if any.
+        """
+        return 3 if level == 0 or self.decoder_blocks[level - 1] == 0 else 1
+
     @property
     def num_blocks(self) -> int:
         """Parts of the network that own at least one tensor each."""

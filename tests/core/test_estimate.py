@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tracemalloc
 from collections.abc import Callable
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_vqldm import zoo
 from napari_vqldm.checkpoint import Model
+from napari_vqldm.compare import compare
 from napari_vqldm.config import CameraConfig, Int3
 from napari_vqldm.errors import ConfigError, ShapeError, VolumeError
 from napari_vqldm.estimate import (
@@ -25,7 +27,9 @@ from napari_vqldm.estimate import (
     estimate_uncertainty,
 )
 from napari_vqldm.estimate.footprint import decoder_footprint, denoiser_footprint, encoder_footprint
+from napari_vqldm.estimate.parts import Cost, comparison_cost
 from napari_vqldm.self_test import SelfTest
+from napari_vqldm.volume import Volume
 
 VOXEL = (0.2, 0.1, 0.1)
 KNOWN = SelfTest(
@@ -132,6 +136,33 @@ def test_a_reconstruction_adds_up(model: Model) -> None:
     assert series.seconds == pytest.approx(5 * found.seconds)
 
 
+def test_a_comparison_of_each_frame_counts(ldm: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (8, 64, 64)
+    plain, compared, three = (
+        estimate_reconstruction(ldm, shape, VOXEL, frames=n, is_compared=c, self_test=KNOWN)
+        for n, c in ((1, False), (1, True), (3, True))
+    )
+    assert compared.seconds - plain.seconds == pytest.approx(comparison_cost(shape).seconds, rel=1e-3)
+    assert three.seconds == pytest.approx(3 * compared.seconds)
+    monkeypatch.setattr(sys.modules[estimate_camera.__module__], "comparison_cost", lambda _: Cost(2**50, 0, 1.0))
+    huge = estimate_reconstruction(ldm, shape, VOXEL, is_compared=True, self_test=KNOWN)
+    assert huge.memory_bytes == 2**50 and not huge.fits
+
+
+def test_the_memory_of_a_comparison_is_as_told() -> None:
+    """Of NumPy's arrays, as Python counts them; beside the reconstruction, which was there before."""
+    rng = np.random.default_rng(0)
+    for shape in ((16, 256, 256), (16, 512, 640)):
+        volume = Volume(rng.normal(100.0, 5.0, shape).astype(np.float32), VOXEL)
+        other = volume.with_data(volume.data + np.float32(1.0))
+        tracemalloc.start()
+        compare(volume, other)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        told = comparison_cost(shape).main_bytes - volume.data.nbytes
+        assert 0.7 < told / peak < 1.3
+
+
 def test_smaller_tiles_take_less_memory_and_more_time(model: Model) -> None:
     whole, tiled = (
         estimate_reconstruction(model, (16, 512, 512), VOXEL, n, is_intensity_given=True, self_test=KNOWN)
@@ -187,8 +218,6 @@ def test_mistakes_are_one_line(ldm: Model) -> None:
 @pytest.mark.parametrize("job", ["generate one window, 10 steps", "reconstruct 32 x 128 x 128"])
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_memory_of_bundled_models_is_as_told(load: Callable[[str], ModuleType], name: str, job: str) -> None:
-    if name not in zoo.available():
-        pytest.skip("no bundled weights in this installation")
     estimates = load("estimates")
     row = estimates.in_child([name, "--threads", "1", "--child", job, estimates.json.dumps(KNOWN.to_dict())])
     assert estimates.is_good(row)[0], row

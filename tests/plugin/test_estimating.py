@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from napari_vqldm.errors import ConfigError
+from napari_vqldm.card import read_header
+from napari_vqldm.errors import CheckpointError, ConfigError
 from napari_vqldm.estimate import (
     Estimate,
+    Outline,
     estimate_encoding,
     estimate_generation,
     estimate_interpolation,
@@ -42,7 +44,7 @@ from napari_vqldm.plugin.inference.jobs import Note
 from napari_vqldm.plugin.state.interpolate import End, InterpolateState
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
 from napari_vqldm.plugin.state.sample import SampleState
-from napari_vqldm.plugin.widgets.estimate_box import NOT_YET, EstimateBox
+from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
 
 SHAPE, SIZE = (8, 24, 24), (0.2, 0.1, 0.1)
 
@@ -110,6 +112,10 @@ def test_questions_are_those_of_the_core(engine: Engine, spec: ModelSpec, with_t
             estimate_reconstruction(model, SHAPE, SIZE, is_intensity_given=True, self_test=test),
         ),
         (
+            reconstruction_ask(SHAPE, SIZE, 1, {}, is_compared=True),
+            estimate_reconstruction(model, SHAPE, SIZE, is_compared=True, self_test=test),
+        ),
+        (
             uncertainty_ask(SHAPE, SIZE, map_, tiles),
             estimate_uncertainty(model, SHAPE, SIZE, 5, "noise", 2**15, self_test=test),
         ),
@@ -156,19 +162,55 @@ def test_nothing_is_loaded_for_an_estimate(
     engine: Engine, spec: ModelSpec, tiny_checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = reconstruction_ask(SHAPE, SIZE, 1, {})
+    header = read_header(tiny_checkpoints["ldm"])
+    before = ask(Outline.of_header(header, "cpu", 1), "fp32", None)
+
+    def refuse(_spec: ModelSpec) -> Any:
+        pytest.fail("the estimate loads a model")
+
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "use", lambda _spec: pytest.fail("the estimate loads a model"))
-        assert drain(estimate_work(spec, ask)(engine)) == ([], None)
+        patch.setattr(engine, "use", refuse)
+        assert drain(estimate_work(spec, ask)(engine)) == ([], before)
         assert drain(missing_self_test_work(spec)(engine)) == ([], None)
     model = use(engine, spec)
-    assert drain(estimate_work(spec, ask)(engine)) == ([], ask(model, "fp32", None))
-    for other in (
-        dataclasses.replace(spec, path=str(tiny_checkpoints["vq-ldm"])),
-        dataclasses.replace(spec, precision="bf16"),  # not tried yet
-    ):
-        assert drain(estimate_work(other, ask)(engine)) == ([], None)
+    loaded = ask(model, "fp32", None)
+    assert drain(estimate_work(spec, ask)(engine)) == ([], loaded) and loaded.memory_bytes < before.memory_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "use", refuse)
+        for other in (
+            dataclasses.replace(spec, path=str(tiny_checkpoints["vq-ldm"])),
+            dataclasses.replace(spec, precision="bf16"),  # not tried yet
+        ):
+            assert "loaded first" in drain(estimate_work(other, ask)(engine))[1].lines[-1]
+        engine.free()
+        assert drain(estimate_work(spec, ask)(engine)) == ([], before)
+        with pytest.raises(CheckpointError):
+            drain(estimate_work(dataclasses.replace(spec, path="gone.safetensors"), ask)(engine))
+
+
+def test_the_device_is_guessed_before_torch_is_there_where_there_is_no_choice(
+    engine: Engine, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = dataclasses.replace(spec, device="auto")
+    for has_gpu, device in ((False, "cpu"), (True, None)):
+        monkeypatch.setattr("napari_vqldm.plugin.inference.engine.may_have_gpu", lambda has_gpu=has_gpu: has_gpu)
+        assert engine.likely_device(auto) == device
+        lines = drain(estimate_work(auto, generation_ask({}))(engine))[1].lines
+        assert ("looks for a GPU" in lines[1]) is has_gpu
+    assert engine.likely_device(spec) == "cpu"
+    assert engine.likely_device(dataclasses.replace(spec, device="cuda")) is None
+    use(engine, auto)  # now it is known
+    assert engine.likely_device(auto) == engine.device
+
+
+def test_a_self_test_is_used_also_when_the_model_was_let_go(engine: Engine, spec: ModelSpec) -> None:
+    timed(engine, spec)
+    loaded = drain(estimate_work(spec, generation_ask({}))(engine))[1]
     engine.free()
-    assert drain(estimate_work(spec, ask)(engine)) == ([], None)
+    found = drain(estimate_work(spec, generation_ask({}))(engine))[1]
+    assert found.is_measured and found.seconds == pytest.approx(loaded.seconds)
+    others = dataclasses.replace(spec, threads=2)
+    assert not drain(estimate_work(others, generation_ask({}))(engine))[1].is_measured
 
 
 def test_a_loaded_model_whose_file_is_gone_is_still_estimated(
@@ -247,29 +289,34 @@ def box(desk: Desk, qtbot: Any) -> Iterator[EstimateBox]:
     widget.close_box()
 
 
+def is_before_loading(box: EstimateBox) -> bool:
+    return box.text.startswith("About ") and "The model is loaded first" in box.text
+
+
+def is_loaded(box: EstimateBox) -> bool:
+    return box.text.startswith("About ") and "loaded first" not in box.text
+
+
 def load(desk: Desk, wait_until: Callable[..., None]) -> None:
     desk.run("Load", lambda engine: engine.use(desk.model.spec()))
     wait_until(lambda: not desk.runner.is_busy)
 
 
-def test_nothing_is_asked_before_the_first_job(
+def test_the_first_job_is_estimated_before_anything_is_loaded(
     desk: Desk, box: EstimateBox, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
-    submit = desk.runner.submit
-    monkeypatch.setattr(desk.runner, "submit", lambda job: (asked.append(job.title), submit(job)))
-    wait_until(lambda: box.text == NOT_YET)
-    box.refresh()
-    wait_until(lambda: not box._timer.isActive())
-    assert asked == []
+    used: list[Any] = []
+    use = Engine.use
+    monkeypatch.setattr(Engine, "use", lambda engine, spec: (used.append(spec), use(engine, spec))[1])
+    wait_until(lambda: is_before_loading(box))
+    assert "16.0 GiB free" in box.text and used == []
     load(desk, wait_until)
-    wait_until(lambda: box.text.startswith("About "))
-    assert asked == ["Estimate: test"]
+    wait_until(lambda: is_loaded(box))
 
 
 def test_lines_follow_the_request_and_go_with_it(desk: Desk, box: EstimateBox, wait_until: Callable[..., None]) -> None:
     load(desk, wait_until)
-    wait_until(lambda: box.text.startswith("About "))
+    wait_until(lambda: is_loaded(box))
     first = box.text
     assert "16.0 GiB free" in first and "The time is rough" in first
     box.count = 500
@@ -284,24 +331,24 @@ def test_another_model_drops_the_lines_at_once(
     desk: Desk, box: EstimateBox, tiny_checkpoints: dict[str, Path], wait_until: Callable[..., None]
 ) -> None:
     load(desk, wait_until)
-    wait_until(lambda: box.text.startswith("About "))
+    wait_until(lambda: is_loaded(box))
     desk.model.open(tiny_checkpoints["vq-ldm"])
     assert box.text == ""
-    wait_until(lambda: box.text == NOT_YET)
+    wait_until(lambda: is_before_loading(box))
     load(desk, wait_until)
-    wait_until(lambda: box.text.startswith("About "))
+    wait_until(lambda: is_loaded(box))
     desk.free_memory()
-    wait_until(lambda: box.text == NOT_YET)
+    wait_until(lambda: is_before_loading(box))
 
 
 def test_a_hidden_box_asks_when_it_is_seen(desk: Desk, box: EstimateBox, wait_until: Callable[..., None]) -> None:
-    wait_until(lambda: box.text == NOT_YET)
+    wait_until(lambda: is_before_loading(box))
     box.hide()
     load(desk, wait_until)
     wait_until(lambda: not box._timer.isActive())
-    assert box.text == NOT_YET
+    assert is_before_loading(box)
     box.show()
-    wait_until(lambda: box.text.startswith("About "))
+    wait_until(lambda: is_loaded(box))
 
 
 def test_a_refusal_stays_until_it_is_taken_back(desk: Desk, box: EstimateBox, wait_until: Callable[..., None]) -> None:
@@ -327,7 +374,7 @@ def test_what_the_core_refuses_is_left_to_the_job_and_a_bug_is_shown(
     failures: list[Any] = []
     desk.failed.connect(failures.append)
     load(desk, wait_until)
-    wait_until(lambda: box.text.startswith("About "))
+    wait_until(lambda: is_loaded(box))
     box.count = -1
     box.refresh()
     wait_until(lambda: box.text == "")
@@ -382,7 +429,9 @@ def test_it_gives_way_to_the_next_job_and_comes_again(
     assert pieces.count("encode") == 2
 
 
-def test_closing_stops_it(desk: Desk, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_stops_it(
+    desk: Desk, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
     measured: list[Any] = []
     desk.timing.measured.connect(lambda *found: measured.append(found))
     monkeypatch.setattr(timing, "IDLE_MS", 0)
@@ -391,4 +440,6 @@ def test_closing_stops_it(desk: Desk, wait_until: Callable[..., None], monkeypat
     desk.timing.close()
     assert not desk.timing._idle.isActive()
     load(desk, wait_until)
+    qtbot.wait(100)  # a timer of 0 ms would have fired
+    assert not desk.runner.is_busy and not desk.timing._idle.isActive() and desk.timing._inquiry._job is None
     assert measured == []

@@ -8,70 +8,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import MAX_VOXELS, Precision
 from napari_vqldm.config import CameraConfig, Int3
 from napari_vqldm.errors import ConfigError
+from napari_vqldm.estimate.outline import AnyModel, Outline, outline_of
 from napari_vqldm.estimate.parts import (
     Cost,
     camera_cost,
+    comparison_cost,
     decoding_cost,
     encoding_cost,
     intensity_cost,
     noise_cost,
+    preview_cost,
     redraw_cost,
     sampling_cost,
     spread_cost,
     together,
 )
+from napari_vqldm.estimate.result import Estimate, tell
 from napari_vqldm.estimate.speed import Speed, speed_of
-from napari_vqldm.generate import plan_sampling
 from napari_vqldm.memory import available_bytes
-from napari_vqldm.self_test import SelfTest
+from napari_vqldm.sampling_plan import Sampling, check_sampling
+from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Float3, check_voxel_size
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a job takes beyond the loaded model and the volumes that exist before it.
-
-    Attributes
-    ----------
-    memory_bytes : int
-        Most memory at once on the device of the networks: main memory for the CPU.
-    seconds : float
-        Wall time on an otherwise idle machine.
-    available_bytes : int or None
-        Free memory of that device now; None where it is not known.
-    main_memory_bytes : int
-        Most main memory at once; equals ``memory_bytes`` on the CPU.
-    available_main_bytes : int or None
-        Free main memory now.
-    is_measured : bool
-        Whether the time comes from a self-test of this machine and is good within a factor of 2; else it is rough.
-    lines : tuple of str
-        The same in sentences for a user.
-    """
-
-    memory_bytes: int
-    seconds: float
-    available_bytes: int | None
-    main_memory_bytes: int
-    available_main_bytes: int | None
-    is_measured: bool
-    lines: tuple[str, ...]
-
-    @property
-    def fits(self) -> bool:
-        """Whether the memory is there; True where it is not known."""
-        pairs = ((self.memory_bytes, self.available_bytes), (self.main_memory_bytes, self.available_main_bytes))
-        return all(free is None or needed <= free for needed, free in pairs)
+if TYPE_CHECKING:
+    from napari_vqldm.coding import Precision
+    from napari_vqldm.self_test import SelfTest
 
 
 def estimate_generation(
-    model: Model,
+    model: AnyModel,
     count: int = 1,
     shape: Int3 | None = None,
     steps: int | None = None,
@@ -94,16 +63,17 @@ def estimate_generation(
     """
     if count < 1 or (batch is not None and batch < 1):
         raise ConfigError(f"expected count and batch of 1 or more, got {count} and {batch}")
-    sampling = plan_sampling(model, shape, steps, sampler, guidance_scale, camera, precision)
-    speed = speed_of(model, precision, self_test)
-    parts = [sampling_cost(model, sampling, count, speed, batch), _window_decoding(model, precision, count, speed)]
+    outline = outline_of(model)
+    sampling = _sampling(outline, shape, steps, sampler, guidance_scale, camera, precision)
+    speed = speed_of(outline, precision, self_test)
+    parts = [sampling_cost(outline, sampling, count, speed, batch), _window_decoding(outline, precision, count, speed)]
     if camera is not None:
         parts.append(camera_cost(sampling.shape, speed) * count)
-    return _estimate(model, parts, 4 * count * math.prod(sampling.shape), speed)
+    return _estimate(outline, parts, 4 * count * math.prod(sampling.shape), speed)
 
 
 def estimate_encoding(
-    model: Model,
+    model: AnyModel,
     shape: Int3,
     voxel_size_um: Float3,
     max_voxels: int = MAX_VOXELS,
@@ -112,29 +82,31 @@ def estimate_encoding(
     self_test: SelfTest | None = None,
 ) -> Estimate:
     """Estimate `napari_vqldm.encode` of a stack (Z, Y, X) with this voxel size; see `estimate_reconstruction`."""
-    speed = speed_of(model, "fp32", self_test)
-    parts = [encoding_cost(model, shape, check_voxel_size(voxel_size_um), max_voxels, speed)]
+    outline = outline_of(model)
+    speed = speed_of(outline, "fp32", self_test)
+    parts = [encoding_cost(outline, shape, check_voxel_size(voxel_size_um), max_voxels, speed)]
     if not is_intensity_given:
         parts.append(intensity_cost(shape, speed))
-    return _estimate(model, parts, 0, speed)
+    return _estimate(outline, parts, 0, speed)
 
 
 def estimate_reconstruction(
-    model: Model,
+    model: AnyModel,
     shape: Int3,
     voxel_size_um: Float3,
     max_voxels: int = MAX_VOXELS,
     *,
     frames: int = 1,
     is_intensity_given: bool = False,
+    is_compared: bool = False,
     self_test: SelfTest | None = None,
 ) -> Estimate:
     """Estimate `napari_vqldm.reconstruct`: intensity, voxel size, tiles with their halo, and the way back.
 
     Parameters
     ----------
-    model : Model
-        From `load`.
+    model : Model or Outline
+        From `load`, or `Outline.of_header` before anything is loaded.
     shape, voxel_size_um : tuple
         Grid (Z, Y, X) and voxel size (z, y, x), um, of the stack.
     max_voxels : int
@@ -143,6 +115,8 @@ def estimate_reconstruction(
         So many stacks one after the other, whose results are all kept.
     is_intensity_given : bool
         No background and brightness have to be estimated.
+    is_compared : bool
+        Each result is compared with its stack (`napari_vqldm.compare`).
     self_test : SelfTest, optional
         Of this model on this machine. None: the time is rough.
 
@@ -155,16 +129,19 @@ def estimate_reconstruction(
     VolumeError
         If the voxel size is absurd.
     """
-    speed = speed_of(model, "fp32", self_test)
+    outline = outline_of(model)
+    speed = speed_of(outline, "fp32", self_test)
     sizes = check_voxel_size(voxel_size_um)
-    parts = [cost(model, shape, sizes, max_voxels, speed) * frames for cost in (encoding_cost, decoding_cost)]
+    parts = [cost(outline, shape, sizes, max_voxels, speed) * frames for cost in (encoding_cost, decoding_cost)]
     if not is_intensity_given:
         parts.append(intensity_cost(shape, speed) * frames)
-    return _estimate(model, parts, 4 * (frames - 1) * math.prod(shape), speed)
+    if is_compared:
+        parts.append(comparison_cost(shape) * frames)
+    return _estimate(outline, parts, 4 * (frames - 1) * math.prod(shape), speed)
 
 
 def estimate_uncertainty(
-    model: Model,
+    model: AnyModel,
     shape: Int3,
     voxel_size_um: Float3,
     draws: int = 8,
@@ -182,25 +159,28 @@ def estimate_uncertainty(
     """
     if draws < 2 or kind not in ("noise", "posterior"):
         raise ConfigError(f"expected 2 draws or more of kind noise or posterior, got {draws} and {kind!r}")
-    speed = speed_of(model, "fp32", self_test)
+    outline = outline_of(model)
+    speed = speed_of(outline, "fp32", self_test)
     sizes = check_voxel_size(voxel_size_um)
     sums, stack = 16 * math.prod(shape), 4 * math.prod(shape)
-    encode = encoding_cost(model, shape, sizes, max_voxels, speed)
-    decode = decoding_cost(model, shape, sizes, max_voxels, speed) * draws
+    encode = encoding_cost(outline, shape, sizes, max_voxels, speed)
+    decode = decoding_cost(outline, shape, sizes, max_voxels, speed) * draws
     first, held = [intensity_cost(shape, speed)], sums
     if kind == "noise":
         first.append(noise_cost(shape))
         encode, held = together([redraw_cost(shape), encode]) * draws, sums + stack
     later = together([encode, decode, spread_cost(shape) * draws])
-    return _estimate(model, [*first, later.holding(held)], 0, speed)
+    return _estimate(outline, [*first, later.holding(held)], 0, speed)
 
 
 def estimate_interpolation(
-    model: Model,
+    model: AnyModel,
     frames: int,
     shape: Int3 | None = None,
     voxel_size_um: Float3 | None = None,
     *,
+    max_voxels: int = MAX_VOXELS,
+    is_kept: bool = True,
     steps: int | None = None,
     sampler: str | None = None,
     guidance_scale: float | None = None,
@@ -211,12 +191,16 @@ def estimate_interpolation(
 
     Parameters
     ----------
-    model : Model
-        From `load`.
+    model : Model or Outline
+        From `load`, or `Outline.of_header` before anything is loaded.
     frames : int
-        How many volumes; all are kept.
+        How many volumes.
     shape, voxel_size_um : tuple, optional
         Of the stacks behind two latents. None: between two seeds, each frame is sampled.
+    max_voxels : int
+        Between latents, as in `interpolate`.
+    is_kept : bool
+        Whether all volumes are kept; False where each is written to a file and let go.
     steps, sampler, guidance_scale, precision : optional
         Between seeds, as in `generate`.
     self_test : SelfTest, optional
@@ -229,23 +213,39 @@ def estimate_interpolation(
     """
     if frames < 1 or (shape is None) != (voxel_size_um is None):
         raise ConfigError(f"expected frames of 1 or more, and shape with voxel size or neither, got {frames}, {shape}")
+    outline = outline_of(model)
     if shape is not None and voxel_size_um is not None:
-        speed = speed_of(model, "fp32", self_test)
-        part = decoding_cost(model, shape, check_voxel_size(voxel_size_um), MAX_VOXELS, speed) * frames
-        return _estimate(model, [part], 4 * (frames - 1) * math.prod(shape), speed)
-    speed = speed_of(model, precision, self_test)
-    sampling = plan_sampling(model, None, steps, sampler, guidance_scale, None, precision)
-    parts = [sampling_cost(model, sampling, frames, speed, 1), _window_decoding(model, precision, frames, speed)]
-    return _estimate(model, parts, 4 * frames * math.prod(model.config.window), speed)
+        speed = speed_of(outline, "fp32", self_test)
+        part = decoding_cost(outline, shape, check_voxel_size(voxel_size_um), max_voxels, speed) * frames
+        return _estimate(outline, [part], 4 * (frames - 1) * math.prod(shape) * is_kept, speed)
+    speed = speed_of(outline, precision, self_test)
+    sampling = _sampling(outline, None, steps, sampler, guidance_scale, None, precision)
+    parts = [sampling_cost(outline, sampling, frames, speed, 1), _window_decoding(outline, precision, frames, speed)]
+    kept = frames if is_kept else 1
+    return _estimate(outline, parts, 4 * kept * math.prod(outline.config.window), speed)
 
 
-def estimate_camera(model: Model, shape: Int3, *, self_test: SelfTest | None = None) -> Estimate:
+def estimate_previews(
+    model: AnyModel, frames: int, shape: Int3, voxel_size_um: Float3, *, self_test: SelfTest | None = None
+) -> Estimate:
+    """Estimate rough pictures of frames between two latents, by a `LinearDecoder` that is fitted; all are kept.
+
+    The parameters are as in `estimate_interpolation`.
+    """
+    outline = outline_of(model)
+    speed = speed_of(outline, "fp32", self_test)
+    part = preview_cost(outline, shape, check_voxel_size(voxel_size_um), speed) * frames
+    return _estimate(outline, [part], 4 * (frames - 1) * math.prod(shape), speed)
+
+
+def estimate_camera(model: AnyModel, shape: Int3, *, self_test: SelfTest | None = None) -> Estimate:
     """Estimate `napari_vqldm.record` of a noise-free volume (Z, Y, X); a wide extra blur takes longer."""
-    speed = speed_of(model, "fp32", self_test)
-    return _estimate(model, [camera_cost(shape, speed)], 0, speed)
+    outline = outline_of(model)
+    speed = speed_of(outline, "fp32", self_test)
+    return _estimate(outline, [camera_cost(shape, speed)], 0, speed)
 
 
-def estimate_sequence(model: Model, estimates: Sequence[Estimate]) -> Estimate:
+def estimate_sequence(model: AnyModel, estimates: Sequence[Estimate]) -> Estimate:
     """Estimate jobs with one model that run one after the other: the time of all, the most memory of one.
 
     Results of earlier jobs, which wait meanwhile, are not counted.
@@ -258,7 +258,7 @@ def estimate_sequence(model: Model, estimates: Sequence[Estimate]) -> Estimate:
     if not estimates:
         raise ConfigError("expected one estimate or more, got none")
     return _told(
-        model,
+        outline_of(model),
         max(estimate.memory_bytes for estimate in estimates),
         max(estimate.main_memory_bytes for estimate in estimates),
         sum(estimate.seconds for estimate in estimates),
@@ -266,47 +266,35 @@ def estimate_sequence(model: Model, estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
-def _window_decoding(model: Model, precision: Precision, count: int, speed: Speed) -> Cost:
+def _sampling(
+    outline: Outline,
+    shape: Int3 | None,
+    steps: int | None,
+    sampler: str | None,
+    guidance_scale: float | None,
+    camera: CameraConfig | None,
+    precision: Precision,
+) -> Sampling:
+    return check_sampling(outline.config, outline.name, shape, steps, sampler, guidance_scale, camera, precision)
+
+
+def _window_decoding(outline: Outline, precision: Precision, count: int, speed: Speed) -> Cost:
     """Decode ``count`` windows one after the other."""
-    window = model.config.window
-    low, _ = model.config.voxel_size_range_um
-    return decoding_cost(model, window, low, MAX_VOXELS, speed, precision) * count
+    window = outline.config.window
+    low, _ = outline.config.voxel_size_range_um
+    return decoding_cost(outline, window, low, MAX_VOXELS, speed, precision) * count
 
 
-def _estimate(model: Model, parts: Iterable[Cost], kept: int, speed: Speed) -> Estimate:
+def _estimate(outline: Outline, parts: Iterable[Cost], kept: int, speed: Speed) -> Estimate:
     """Sum up parts that run one after the other while ``kept`` bytes of results wait."""
-    total = together(parts).holding(kept)
-    needed = total.main_bytes if model.device.type == "cpu" else total.device_bytes
-    return _told(model, needed, total.main_bytes, total.seconds, speed.is_measured)
+    total, weights = together(parts).holding(kept), outline.weights_bytes
+    if outline.kind == "cpu":
+        needed = total.main_bytes + weights
+        return _told(outline, needed, needed, total.seconds, speed.is_measured)
+    return _told(outline, total.device_bytes + weights, total.main_bytes, total.seconds, speed.is_measured)
 
 
-def _told(model: Model, needed: int, main_needed: int, seconds: float, is_measured: bool) -> Estimate:
+def _told(outline: Outline, needed: int, main_needed: int, seconds: float, is_measured: bool) -> Estimate:
     """Put numbers into sentences, beside the memory that is free now."""
-    free, main_free = available_bytes(str(model.device)), available_bytes()
-    lines = [f"about {_duration(seconds)}, {_size(needed)} of memory{_free(free)}"]
-    if model.device.type != "cpu":
-        lines.append(f"and {_size(main_needed)} of main memory{_free(main_free)}")
-    if not is_measured:
-        lines.append("the time is rough: a self-test of the model makes it better")
-    result = Estimate(needed, seconds, free, main_needed, main_free, is_measured, tuple(lines))
-    if not result.fits:
-        return Estimate(
-            **{**vars(result), "lines": (*lines, "this does not fit: choose less, or close other programs")}
-        )
-    return result
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{max(seconds, 0.1):.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
-
-
-def _free(free: int | None) -> str:
-    return "" if free is None else f" ({_size(free)} free)"
+    free, main_free = available_bytes(outline.device or "cpu"), available_bytes()
+    return tell(outline, needed, main_needed, seconds, is_measured, free, main_free)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import Precision
 from napari_vqldm.estimate.footprint import decoder_footprint, denoiser_footprint, encoder_footprint
-from napari_vqldm.self_test import SelfTest
+from napari_vqldm.estimate.outline import Outline
+
+if TYPE_CHECKING:
+    from napari_vqldm.coding import Precision
+    from napari_vqldm.self_test import SelfTest
 
 # Operations per second that networks of small channels reach, measured with the bundled models: per thread of a server
 # CPU of 2023, and on an H100 (GPUs of desktops are 3 to 10 times slower).
@@ -42,12 +43,12 @@ class Speed:
         return self.denoiser + max(0.0, each) * (batch - 1)
 
 
-def speed_of(model: Model, precision: Precision, self_test: SelfTest | None) -> Speed:
+def speed_of(model: Outline, precision: Precision, self_test: SelfTest | None) -> Speed:
     """Return the speed of a model where it is, in a precision."""
     return _guess(model, precision) if self_test is None else _measured(model, precision, self_test)
 
 
-def _measured(model: Model, precision: Precision, test: SelfTest) -> Speed:
+def _measured(model: Outline, precision: Precision, test: SelfTest) -> Speed:
     denoiser, decode = test.denoiser_seconds or 0.0, test.decode_seconds_per_voxel
     batched = test.denoiser_batch_seconds or 0.0
     if precision == "bf16" and test.precision == "fp32":
@@ -74,16 +75,16 @@ def _measured(model: Model, precision: Precision, test: SelfTest) -> Speed:
     )
 
 
-def _guess(model: Model, precision: Precision) -> Speed:
+def _guess(model: Outline, precision: Precision) -> Speed:
     window = model.config.window
-    voxels, kind = math.prod(window), model.device.type
-    plain = _FLOPS_OF_GPU if kind != "cpu" else _FLOPS_PER_THREAD * torch.get_num_threads()
+    voxels, kind = math.prod(window), model.kind
+    plain = _FLOPS_OF_GPU if kind != "cpu" else _FLOPS_PER_THREAD * model.threads
     rate = plain * (_BF16_GAIN.get(kind, 1.0) if precision == "bf16" else 1.0)
     denoiser = denoiser_footprint(model).flops / rate
     return Speed(
         False,
         encoder_footprint(model, window).flops / voxels / plain,
-        decoder_footprint(model, model.space.grid(window)).flops / voxels / rate,
+        decoder_footprint(model, model.grid(window)).flops / voxels / rate,
         denoiser,
         1,
         denoiser,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from napari_vqldm.config import AutoencoderConfig, Int3
-from napari_vqldm.errors import ShapeError
 from napari_vqldm.models.base import BaseAutoencoder, Encoding
 from napari_vqldm.models.blocks import ResidualBlock, SubPixelUp, at_least_float32, strided_conv
 from napari_vqldm.quantizers import Quantizer, make_quantizer
@@ -46,31 +45,19 @@ class Autoencoder(BaseAutoencoder):
         decoder: list[nn.Module] = [nn.Conv3d(config.latent_channels, previous, 3, padding=1)]
         for level in reversed(range(len(config.strides))):
             decoder += [ResidualBlock(config.widths[level]) for _ in range(config.decoder_blocks[level])]
-            is_last = level == 0
-            # The last step writes voxels and needs its neighbours; the others are followed by blocks that mix them.
             decoder += [
                 nn.SiLU(),
                 SubPixelUp(
                     config.widths[level],
-                    1 if is_last else config.widths[level - 1],
+                    1 if level == 0 else config.widths[level - 1],
                     config.strides[level],
-                    kernel_size=3 if is_last or config.decoder_blocks[level - 1] == 0 else 1,
+                    kernel_size=config.up_kernel(level),
                 ),
             ]
         self.decoder = nn.Sequential(*decoder)
         self.quantizer: Quantizer | None = (
             make_quantizer(config.quantizer, config.latent_channels) if config.quantizer else None
         )
-
-    @property
-    def encoder_halo(self) -> Int3:
-        """Volume voxels (z, y, x) around a block on which its latent depends, rounded up to whole latent voxels."""
-        return self._per_axis(self._encoder_reach)
-
-    @property
-    def decoder_halo(self) -> Int3:
-        """Latent voxels (z, y, x) around a block on which its voxels depend."""
-        return self._per_axis(self._decoder_reach)
 
     @property
     def last_layer(self) -> nn.Parameter:
@@ -88,40 +75,3 @@ class Autoencoder(BaseAutoencoder):
     def _volumes(self, latent: Tensor) -> Tensor:
         volumes: Tensor = self.decoder(latent)
         return volumes
-
-    def _encoder_reach(self, axis: int) -> int:
-        """Voxels by which the receptive field exceeds the block of one latent voxel: one of each layer's input."""
-        reach, cumulative = 0, 1
-        for stride, blocks in zip(self.config.strides, self.config.encoder_blocks, strict=True):
-            reach += cumulative  # strided convolution
-            cumulative *= stride[axis]
-            reach += 2 * blocks * cumulative
-        reach += cumulative  # last convolution
-        factor = self.downsampling_factor[axis]
-        return -(-reach // factor) * factor
-
-    def _decoder_reach(self, axis: int) -> int:
-        """Latent voxels beyond its own on which a voxel depends."""
-        factor = self.downsampling_factor[axis]
-        reach, cumulative = factor, factor  # counted in volume voxels; first convolution
-        for level in reversed(range(len(self.config.strides))):
-            reach += 2 * self.config.decoder_blocks[level] * cumulative
-            up = self.decoder[self._up_index(level)]
-            if isinstance(up, SubPixelUp):
-                reach += cumulative * (up.conv.kernel_size[0] // 2)
-            cumulative //= self.config.strides[level][axis]
-        return -(-reach // factor)
-
-    def _up_index(self, level: int) -> int:
-        index = 1
-        for current in reversed(range(len(self.config.strides))):
-            index += self.config.decoder_blocks[current] + 1
-            if current == level:
-                return index
-            index += 1
-        raise ShapeError(f"expected a level below {len(self.config.strides)}, got {level}")
-
-    @staticmethod
-    def _per_axis(reach: object) -> Int3:
-        z, y, x = (reach(axis) for axis in range(3))  # type: ignore[operator]
-        return z, y, x

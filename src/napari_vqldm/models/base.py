@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_vqldm.config import AnyAutoencoderConfig, Int3
 from napari_vqldm.errors import ShapeError
+from napari_vqldm.models import reach
 from napari_vqldm.quantizers import Quantizer
 
 
@@ -60,14 +61,14 @@ class BaseAutoencoder(nn.Module, ABC):
     is_tileable: bool = True
 
     @property
-    @abstractmethod
     def encoder_halo(self) -> Int3:
         """Volume voxels (z, y, x) around a block on which its latent depends, rounded up to whole latent voxels."""
+        return reach.encoder_halo(self.config)
 
     @property
-    @abstractmethod
     def decoder_halo(self) -> Int3:
         """Latent voxels (z, y, x) around a block on which its voxels depend."""
+        return reach.decoder_halo(self.config)
 
     @property
     @abstractmethod

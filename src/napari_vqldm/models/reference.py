@@ -56,16 +56,6 @@ class MonaiAutoencoderKL(BaseAutoencoder):
         self.post_quant_conv = nets.post_quant_conv
 
     @property
-    def encoder_halo(self) -> Int3:
-        """Nothing less than the whole volume would do; see `is_tileable`."""
-        return 0, 0, 0
-
-    @property
-    def decoder_halo(self) -> Int3:
-        """Nothing less than the whole latent would do; see `is_tileable`."""
-        return 0, 0, 0
-
-    @property
     def last_layer(self) -> nn.Parameter:
         """Weight of the last convolution."""
         return _last_weight(self.decoder)
@@ -96,29 +86,6 @@ class MonaiVQVAE(BaseAutoencoder):
         nets = _monai_vqvae(config)
         self.encoder, self.decoder = nets.encoder, nets.decoder
         self.quantizer: Quantizer = make_quantizer(config.quantizer, config.latent_channels)
-
-    @property
-    def encoder_halo(self) -> Int3:
-        """One voxel of each layer's input; the strided convolutions reach one beyond their own block."""
-        reach, cumulative = 0, 1
-        for _ in self.config.channels:
-            reach += cumulative
-            cumulative *= 2
-            reach += 2 * self.config.num_res_layers * cumulative
-        reach += cumulative
-        halo = -(-reach // cumulative) * cumulative
-        return halo, halo, halo
-
-    @property
-    def decoder_halo(self) -> Int3:
-        """One voxel of each layer's input; a transposed convolution of kernel 4 and stride 2 reaches one."""
-        factor = 2 ** len(self.config.channels)
-        reach, cumulative = factor, factor
-        for _ in self.config.channels:
-            reach += (2 * self.config.num_res_layers + 1) * cumulative
-            cumulative //= 2
-        halo = -(-reach // factor)
-        return halo, halo, halo
 
     @property
     def last_layer(self) -> nn.Parameter:

@@ -6,18 +6,21 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
+from napari_vqldm.card import read_header
+from napari_vqldm.plugin.inference.devices import default_threads
+from napari_vqldm.plugin.inference.engine import Engine, ModelSpec, timing_key_of
 from napari_vqldm.plugin.inference.jobs import Note
 from napari_vqldm.volume import Float3, Int3
+from napari_vqldm.zoo import resolve
 
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
-    from napari_vqldm.estimate import Estimate
+    from napari_vqldm.estimate import AnyModel, Estimate
     from napari_vqldm.plugin.inference.devices import Precision
     from napari_vqldm.self_test import SelfTest
 
-# A question about a request, to be asked on the inference thread, where the model is.
-Ask: TypeAlias = "Callable[[Model, Precision, SelfTest | None], Estimate]"
+# A question about a request, to be asked on the inference thread, where the model is, or with its outline.
+Ask: TypeAlias = "Callable[[AnyModel, Precision, SelfTest | None], Estimate]"
 Work = Callable[[Engine], Generator[Any, None, Any]]
 
 _SAMPLED_BY = ("steps", "sampler", "guidance_scale")
@@ -34,15 +37,35 @@ class TooLarge:
 
 
 def estimate_work(spec: ModelSpec, ask: Ask) -> Work:
-    """Return the work that estimates a request; its result is an `Estimate`, None where the model is not loaded."""
+    """Return the work that estimates a request; its result is an `Estimate`.
 
-    def work(engine: Engine) -> Generator[Any, None, Estimate | None]:
+    Nothing is loaded for it, PyTorch included: without the model, the header of its file says enough.
+    """
+
+    def work(engine: Engine) -> Generator[Any, None, Estimate]:
         if not engine.has_loaded(spec):
-            return None
+            return _before_loading(engine, spec, ask)
         model = yield from engine.use(spec)
         return ask(model, engine.precision, self_test_of(engine, model))
 
     return work
+
+
+def _before_loading(engine: Engine, spec: ModelSpec, ask: Ask) -> Estimate:
+    """Estimate a request for a model that is still to be loaded."""
+    from napari_vqldm.estimate import Outline
+
+    header = read_header(resolve(spec.path))
+    device, threads = engine.likely_device(spec), spec.threads or default_threads()
+    outline = Outline.of_header(header, device, threads)
+    precisions: tuple[Precision, ...] = (spec.precision, "fp32", "bf16")
+    keys = [timing_key_of(header.card.weights_sha256, device or "", threads, precision) for precision in precisions]
+    found = next((engine.self_tests[key] for key in keys if key in engine.self_tests), None)
+    if found is None:
+        return ask(outline, spec.precision, None)
+    from napari_vqldm.self_test import SelfTest  # brings torch, as the test did
+
+    return ask(outline, spec.precision, SelfTest.from_dict(found))
 
 
 def check(engine: Engine, model: Model, ask: Ask | None) -> Generator[Note, None, TooLarge | None]:
@@ -67,13 +90,28 @@ def check(engine: Engine, model: Model, ask: Ask | None) -> Generator[Note, None
     TooLarge or None
         None: go on. Else the job returns this instead of computing.
     """
-    if ask is None:
-        return None
-    estimate = ask(model, engine.precision, self_test_of(engine, model))
+    return None if ask is None else (yield from weigh(ask(model, engine.precision, self_test_of(engine, model))))
+
+
+def weigh(estimate: Estimate) -> Generator[Note, None, TooLarge | None]:
+    """Decide as `check` does, about an estimate that is there."""
     if not estimate.fits:
         return TooLarge(estimate)
     yield Note(f"Running: {estimate.lines[0]}...")
     return None
+
+
+def checked_work(spec: ModelSpec, ask: Ask | None, work: Work) -> Work:
+    """Return work that runs when it fits, and else returns `TooLarge`; without a question it runs anyway."""
+    if ask is None:
+        return work
+
+    def checking(engine: Engine) -> Generator[Any, None, Any]:
+        model = yield from engine.use(spec)
+        refusal = yield from check(engine, model, ask)
+        return refusal if refusal is not None else (yield from work(engine))
+
+    return checking
 
 
 def self_test_of(engine: Engine, model: Model) -> SelfTest | None:
@@ -128,7 +166,7 @@ def generation_ask(request: Mapping[str, Any]) -> Ask:
     """Return the question what `generate` takes; the request is that of `SampleState.to_request`."""
     chosen = _picked(request, ("count", "shape", *_SAMPLED_BY, "batch"))
 
-    def ask(model: Model, precision: Precision, self_test: SelfTest | None) -> Estimate:
+    def ask(model: AnyModel, precision: Precision, self_test: SelfTest | None) -> Estimate:
         from napari_vqldm.estimate import estimate_generation
 
         return estimate_generation(model, **chosen, precision=precision, self_test=self_test)
@@ -136,19 +174,28 @@ def generation_ask(request: Mapping[str, Any]) -> Ask:
     return ask
 
 
-def reconstruction_ask(shape: Int3, voxel_size_um: Float3, frames: int, request: Mapping[str, Any]) -> Ask:
-    """Return the question what `reconstruct` takes for so many stacks (Z, Y, X).
+def reconstruction_ask(
+    shape: Int3, voxel_size_um: Float3, frames: int, request: Mapping[str, Any], *, is_compared: bool = False
+) -> Ask:
+    """Return the question what `reconstruct` takes for so many stacks (Z, Y, X), compared with their results or not.
 
     The request is that of `ReconstructState.to_request`.
     """
     chosen = _picked(request, ("max_voxels",))
     is_given = request.get("intensity") is not None
 
-    def ask(model: Model, _precision: Precision, self_test: SelfTest | None) -> Estimate:
+    def ask(model: AnyModel, _precision: Precision, self_test: SelfTest | None) -> Estimate:
         from napari_vqldm.estimate import estimate_reconstruction
 
         return estimate_reconstruction(
-            model, shape, voxel_size_um, **chosen, frames=frames, is_intensity_given=is_given, self_test=self_test
+            model,
+            shape,
+            voxel_size_um,
+            **chosen,
+            frames=frames,
+            is_intensity_given=is_given,
+            is_compared=is_compared,
+            self_test=self_test,
         )
 
     return ask
@@ -160,7 +207,7 @@ def uncertainty_ask(
     """Return the question what `uncertainty` takes; the requests are those of `uncertainty_work`."""
     chosen = {**_picked(request, ("draws", "kind")), **_picked(tiles or {}, ("max_voxels",))}
 
-    def ask(model: Model, _precision: Precision, self_test: SelfTest | None) -> Estimate:
+    def ask(model: AnyModel, _precision: Precision, self_test: SelfTest | None) -> Estimate:
         from napari_vqldm.estimate import estimate_uncertainty
 
         return estimate_uncertainty(model, shape, voxel_size_um, **chosen, self_test=self_test)
@@ -172,10 +219,33 @@ def frames_ask(num: int, request: Mapping[str, Any]) -> Ask:
     """Return the question what so many frames between two seeds take; the request is one of `interpolate`."""
     chosen = _picked(request, _SAMPLED_BY)
 
-    def ask(model: Model, precision: Precision, self_test: SelfTest | None) -> Estimate:
+    def ask(model: AnyModel, precision: Precision, self_test: SelfTest | None) -> Estimate:
         from napari_vqldm.estimate import estimate_interpolation
 
         return estimate_interpolation(model, num, **chosen, precision=precision, self_test=self_test)
+
+    return ask
+
+
+def previews_ask(num: int, shape: Int3, voxel_size_um: Float3) -> Ask:
+    """Return the question what rough pictures of so many frames (Z, Y, X) between encoded ends take; all are kept."""
+
+    def ask(model: AnyModel, _precision: Precision, self_test: SelfTest | None) -> Estimate:
+        from napari_vqldm.estimate import estimate_previews
+
+        return estimate_previews(model, num, shape, voxel_size_um, self_test=self_test)
+
+    return ask
+
+
+def writing_ask(num: int, shape: Int3, voxel_size_um: Float3, max_voxels: int | None = None) -> Ask:
+    """Return the question what it takes to decode so many frames between encoded ends, each written and let go."""
+    tiles: dict[str, Any] = {} if max_voxels is None else {"max_voxels": max_voxels}
+
+    def ask(model: AnyModel, _precision: Precision, self_test: SelfTest | None) -> Estimate:
+        from napari_vqldm.estimate import estimate_interpolation
+
+        return estimate_interpolation(model, num, shape, voxel_size_um, **tiles, is_kept=False, self_test=self_test)
 
     return ask
 
@@ -192,7 +262,7 @@ def ends_ask(shape: Int3, voxel_size_um: Float3, seed: Mapping[str, Any] | None 
     """
     sampled = None if seed is None else generation_ask(seed)
 
-    def ask(model: Model, precision: Precision, self_test: SelfTest | None) -> Estimate:
+    def ask(model: AnyModel, precision: Precision, self_test: SelfTest | None) -> Estimate:
         from napari_vqldm.estimate import estimate_encoding, estimate_interpolation, estimate_sequence
 
         first = [] if sampled is None else [sampled(model, precision, self_test)]

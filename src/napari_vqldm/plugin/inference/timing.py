@@ -28,7 +28,7 @@ IDLE_MS = 5000
 
 
 class Timing(QObject):
-    """Knows whether anything ran yet, and times a model in the background.
+    """Times a model in the background after the first job.
 
     Parameters
     ----------
@@ -38,11 +38,6 @@ class Timing(QObject):
         Returns the `ModelSpec` that is chosen.
     parent : QObject, optional
         Qt owner.
-
-    Attributes
-    ----------
-    has_run : bool
-        Whether a batch job of this dock has ended: before that no model is loaded, and nothing can be estimated.
     """
 
     measured = Signal(object, object)  # ModelSpec, SelfTest: by whatever way
@@ -50,8 +45,8 @@ class Timing(QObject):
     def __init__(self, runner: Runner, spec_of: Callable[[], ModelSpec], parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._runner, self._spec_of = runner, spec_of
-        self.has_run = False
         self._is_due = False
+        self._is_open = True
         self._spec: ModelSpec | None = None
         title = "Self-test in the background"
         self._inquiry = Inquiry(runner, title, self._on_answer, self._on_error, self, Priority.BATCH)
@@ -63,19 +58,19 @@ class Timing(QObject):
 
     def close(self) -> None:
         """Stop for good; safe to call twice."""
-        self._is_due = False
+        self._is_due = self._is_open = False
         self._idle.stop()
         self._inquiry.close()
 
     def _on_ended(self, job: Any) -> None:
         if job.priority is Priority.BATCH:
-            self.has_run = self._is_due = True
+            self._is_due = True
 
     def _on_busy(self, is_busy: bool) -> None:
         if is_busy:  # comes before the new job is queued: it finds the test cancelled
             self._idle.stop()
             self._inquiry.close()
-        elif self._is_due:
+        elif self._is_due and self._is_open:
             self._idle.start(IDLE_MS)
 
     def _start(self) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from napari_vqldm.plugin.inference.estimating import Ask
 
 WAIT_MS = 200  # a slider that moves asks once
-NOT_YET = "Time and memory are estimated from the first run on, when the model is loaded."
 
 
 class EstimateBox(QWidget):
@@ -145,17 +144,11 @@ class EstimateBox(QWidget):
         if ask is None:
             self._inquiry.close()
             self.lines.setText("")
-        elif not self.desk.timing.has_run:
-            self._show(None)
         else:
             self._inquiry.ask(estimate_work(self.desk.model.spec(), ask))
 
-    def _show(self, estimate: Estimate | None) -> None:
-        if self._is_closed or self._anyway is not None:
-            return
-        if estimate is None:
-            self.lines.setText(NOT_YET)
-        else:
+    def _show(self, estimate: Estimate) -> None:
+        if not self._is_closed and self._anyway is None:
             self._show_lines(estimate.lines)
 
     def _show_lines(self, lines: Sequence[str]) -> None:
