@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ from napari_vqldm.files.provenance import describe_input, make_provenance
 from napari_vqldm.metrics.distribution import Spectrum, lateral_spectrum
 from napari_vqldm.metrics.fidelity import pearson, unit_range
 from napari_vqldm.metrics.noise import NoiseEstimate, estimate_noise
-from napari_vqldm.metrics.ssim import ssim3d_unit_range
+from napari_vqldm.metrics.ssim import num_ssim3d_steps, ssim3d_steps
 from napari_vqldm.volume import Volume, seal
+
+_NUM_PARTS = 6  # steps beside those of SSIM, as `_parts` yields them
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +34,10 @@ class Comparison:
     ssim : float or None
         See `napari_vqldm.metrics.ssim.ssim3d_unit_range`; 1 for identical volumes.
     pearson : float
-        Correlation of all voxels; 1 for identical volumes, else 0 where one of them is constant.
+        Correlation of all voxels; 1 for identical volumes, else 0 where one of them is constant. NaN from
+        `not_compared`.
     mean_absolute_error : float
-        Units of the input.
+        Units of the input; NaN from `not_compared`.
     psnr_per_z_db : ndarray or None
         (Z,), PSNR of each plane with the range of the whole input; infinite where a plane is identical.
     spectrum, reconstruction_spectrum : Spectrum or None
@@ -60,6 +63,11 @@ class Comparison:
     noise_ceiling_db: float | None
     missing: dict[str, str]
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the volumes were compared at all; False from `not_compared`."""
+        return not np.isnan(self.mean_absolute_error)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers, lists and text; infinite PSNR stays infinite."""
         spectra = {"spectrum": self.spectrum, "reconstruction_spectrum": self.reconstruction_spectrum}
@@ -80,6 +88,15 @@ class Comparison:
             },
             "missing": dict(self.missing),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonStep:
+    """One step of ``total``; the last one holds the result."""
+
+    index: int
+    total: int
+    result: Comparison | None
 
 
 def residual(volume: Volume, reconstruction: Volume) -> Volume:
@@ -130,7 +147,61 @@ def compare(volume: Volume, reconstruction: Volume) -> Comparison:
     ShapeError
         If shapes or voxel sizes differ.
     """
+    result = None
+    for step in compare_steps(volume, reconstruction):
+        result = step.result
+    if result is None:  # compare_steps ends with a result or raises
+        raise VqldmError("expected a comparison, got none")
+    return result
+
+
+def compare_steps(volume: Volume, reconstruction: Volume) -> Iterator[ComparisonStep]:
+    """Compare a reconstruction with its input in small steps: `compare` for callers that show progress or cancel.
+
+    Beside both volumes it takes about 6 bytes a voxel, and up to 140 MiB for the noise, which is looked for in at most
+    4 million voxels (or 8 planes, where these are more).
+
+    Yields
+    ------
+    ComparisonStep
+        `num_comparison_steps` of them, fewer where a number is not defined.
+
+    Raises
+    ------
+    ShapeError
+        If shapes or voxel sizes differ.
+    """
     _check_grids(volume, reconstruction)
+    total = num_comparison_steps(volume.shape)
+    for index, result in enumerate(_parts(volume, reconstruction)):
+        yield ComparisonStep(index if result is None else total - 1, total, result)
+
+
+def num_comparison_steps(shape: Sequence[int]) -> int:
+    """Return the ``total`` of `compare_steps` for volumes of this shape (Z, Y, X)."""
+    return _NUM_PARTS + num_ssim3d_steps(shape)
+
+
+def not_compared(reason: str) -> Comparison:
+    """Return a comparison in which nothing was measured, with the reason for all numbers."""
+    names = ("psnr_db", "ssim", "psnr_per_z_db", "spectrum", "reconstruction_spectrum", "noise_ceiling_db")
+    return Comparison(
+        is_identical=False,
+        psnr_db=None,
+        ssim=None,
+        pearson=float("nan"),
+        mean_absolute_error=float("nan"),
+        psnr_per_z_db=None,
+        spectrum=None,
+        reconstruction_spectrum=None,
+        noise=NoiseEstimate(0.0, 0.0, 0.0, reason),
+        noise_ceiling_db=None,
+        missing=dict.fromkeys(names, reason),
+    )
+
+
+def _parts(volume: Volume, reconstruction: Volume) -> Generator[Comparison | None, None, None]:
+    """Measure one thing after the other, with a pause after each; the result comes last."""
     missing: dict[str, str] = {}
 
     def measured(names: tuple[str, ...], measure: Callable[[], Any]) -> Any:
@@ -144,8 +215,11 @@ def compare(volume: Volume, reconstruction: Volume) -> Comparison:
     a, b = volume.data, reconstruction.data
     is_identical = bool(np.array_equal(a, b))
     limits = measured(("psnr_db", "psnr_per_z_db"), lambda: unit_range(a))
+    yield None
     squares, absolute = _errors_per_plane(a, b)
+    yield None
     psnr: float | None
+    ssim: float | None = None
     per_z: npt.NDArray[np.float64] | None
     if is_identical:  # also where the range of the input is nothing
         missing.clear()
@@ -153,24 +227,31 @@ def compare(volume: Volume, reconstruction: Volume) -> Comparison:
     else:
         per_z = None if limits is None else _decibel(squares, limits)
         psnr = None if limits is None else float(_decibel(squares.mean(keepdims=True), limits)[0])
-        ssim = measured(("ssim",), lambda: ssim3d_unit_range(b, a))
+        try:
+            ssim = yield from ssim3d_steps(b, a)
+        except VqldmError as error:
+            missing["ssim"] = str(error)
     noise = estimate_noise(a)
+    yield None
     if noise.reason is not None:
         missing["noise_ceiling_db"] = noise.reason
     elif limits is None:
         missing["noise_ceiling_db"] = "the input has no range"
     has_ceiling = noise.is_measurable and limits is not None
-    return Comparison(
+    correlation = 1.0 if is_identical else pearson(b, a)
+    yield None
+    spectrum = measured(("spectrum",), lambda: lateral_spectrum([a], volume.voxel_size_um))
+    yield None
+    other = measured(("reconstruction_spectrum",), lambda: lateral_spectrum([b], volume.voxel_size_um))
+    yield Comparison(
         is_identical=is_identical,
         psnr_db=psnr,
         ssim=ssim,
-        pearson=1.0 if is_identical else pearson(b, a),
+        pearson=correlation,
         mean_absolute_error=float(absolute.mean()),
         psnr_per_z_db=per_z,
-        spectrum=measured(("spectrum",), lambda: lateral_spectrum([a], volume.voxel_size_um)),
-        reconstruction_spectrum=measured(
-            ("reconstruction_spectrum",), lambda: lateral_spectrum([b], volume.voxel_size_um)
-        ),
+        spectrum=spectrum,
+        reconstruction_spectrum=other,
         noise=noise,
         noise_ceiling_db=float(_decibel(np.array([noise.mean_variance]), limits)[0]) if has_ceiling else None,
         missing=missing,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
-from napari_vqldm.compare import compare, residual
+from napari_vqldm.compare import compare, compare_steps, not_compared, num_comparison_steps, residual
 from napari_vqldm.config import CameraConfig, SimulationConfig
 from napari_vqldm.errors import ShapeError
 from napari_vqldm.files.provenance import to_jsonable
+from napari_vqldm.metrics import noise
 from napari_vqldm.metrics.distribution import lateral_spectrum
 from napari_vqldm.metrics.fidelity import pearson, psnr_unit_range, unit_range
 from napari_vqldm.metrics.ssim import ssim3d_unit_range
@@ -133,3 +136,70 @@ def test_grids_that_differ_are_refused(recorded: Volume) -> None:
             verb(recorded, smaller)
         with pytest.raises(ShapeError, match="one voxel size"):
             verb(recorded, stretched)
+
+
+# --- steps and memory -------------------------------------------------------------------------------------------------
+
+
+def similar(shape: tuple[int, int, int]) -> tuple[Volume, Volume]:
+    """A stack with lines and noise, and one that is a little different."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(100.0, 5.0, shape).astype(np.float32)
+    data[:, ::7] += 60.0
+    return Volume(data, (0.2, 0.1, 0.1)), Volume(data + rng.normal(0.0, 2.0, shape).astype(np.float32), (0.2, 0.1, 0.1))
+
+
+def test_parts_of_a_large_volume_add_up_to_the_numbers_of_the_whole() -> None:
+    """Shapes that no block divides, against formulas over whole arrays of doubles."""
+    volume, other = similar((45, 141, 83))
+    a, b = volume.data.astype(np.float64), other.data.astype(np.float64)
+    found = compare(volume, other)
+    low, high = np.percentile(volume.data, (0.1, 99.9))
+    ssim = structural_similarity(
+        (b - low) / (high - low),
+        (a - low) / (high - low),
+        data_range=1.0,
+        gaussian_weights=True,
+        use_sample_covariance=False,
+        full=True,
+    )[1][5:-5, 5:-5, 5:-5].mean()
+    assert found.ssim == pytest.approx(ssim, abs=1e-9)
+    assert found.pearson == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1], abs=1e-12)
+    assert found.mean_absolute_error == pytest.approx(np.abs(a - b).mean(), rel=1e-12)
+    assert found.psnr_db == pytest.approx(-10 * np.log10(np.mean((a - b) ** 2) / (float(high) - low) ** 2), abs=1e-9)
+    windows = [np.hanning(n + 2)[1:-1] for n in a.shape]
+    for spectrum, whole in ((found.spectrum, a), (found.reconstruction_spectrum, b)):
+        plane = np.tensordot(windows[0], whole - whole.mean(), 1) * np.outer(windows[1], windows[2])
+        radius = np.hypot(np.fft.fftfreq(141, 0.1)[:, None], np.fft.fftfreq(83, 0.1))
+        ring = np.rint(radius * 8.3) == round(spectrum.frequency_per_um[3] * 8.3)
+        assert spectrum.power[3] == pytest.approx((np.abs(np.fft.fft2(plane)) ** 2)[ring].mean(), rel=1e-9)
+
+
+def test_a_comparison_goes_in_small_steps_and_can_be_left(recorded: Volume) -> None:
+    volume, other = similar((45, 141, 83))
+    steps = list(compare_steps(volume, other))
+    total = num_comparison_steps(volume.shape)
+    assert total > 12 and [step.index for step in steps] == list(range(total)) and {s.total for s in steps} == {total}
+    assert [step.result for step in steps[:-1]] == [None] * (total - 1)
+    assert steps[-1].result is not None and steps[-1].result.to_dict() == compare(volume, other).to_dict()
+    for a, b in ((recorded, recorded), (recorded.with_data(recorded.data[:4]),) * 2):  # nothing to measure of SSIM
+        *_, last = compare_steps(a, b)
+        assert last.result is not None and last.index == last.total - 1
+
+
+def test_a_comparison_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, other = similar((40, 256, 256))
+    monkeypatch.setattr(noise, "_MAX_VOXELS", 2**19)  # as much smaller than this volume as 4 M voxels than a large one
+    monkeypatch.setattr(noise, "_PART", 2**16)
+    tracemalloc.start()
+    compare(volume, other)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * volume.data.size
+
+
+def test_what_was_not_compared_says_why() -> None:
+    found = not_compared("too little memory was free")
+    assert not found.is_measured and found.psnr_db is None and not found.is_identical
+    assert set(found.missing.values()) == {"too little memory was free"} == {found.noise.reason}
+    assert {name for name, value in found.to_dict().items() if value is None} >= set(found.missing)

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from napari_vqldm.config import CameraConfig
 from napari_vqldm.errors import ShapeError, VolumeError
+from napari_vqldm.metrics import noise
 from napari_vqldm.metrics.noise import estimate_noise, local_mean
 from napari_vqldm.simulate import Simulator, render_camera, tier
 
@@ -104,3 +105,17 @@ def test_what_is_no_volume_is_refused() -> None:
         estimate_noise(np.zeros((4, 4)))
     with pytest.raises(VolumeError, match="finite"):
         estimate_noise(np.full((8, 16, 16), np.nan))
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 40), (3, 24, 24), (31, 40, 52), (60, 64, 64)])
+def test_parts_change_no_bit(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]) -> None:
+    """Filters and classes go through a volume part by part: fresh noise of `uncertainty` hangs on every bit."""
+    rate = np.full(shape, 20.0)
+    rate[:, ::9] += 60.0
+    volume = np.random.default_rng(0).poisson(rate).astype(np.float32)
+    monkeypatch.setattr(noise, "_MAX_VOXELS", 2**17)  # the last one in runs of planes
+    found = []
+    for size in (2**30, 2**12):
+        monkeypatch.setattr(noise, "_PART", size)
+        found.append(estimate_noise(volume))
+    assert found[0].is_measurable and found[0] == found[1]

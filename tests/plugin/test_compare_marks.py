@@ -169,6 +169,7 @@ def wipe(shown_viewer: Any, layers: list[Any]) -> Any:
 def test_a_line_lies_where_the_two_halves_meet(shown_viewer: Any, wipe: Any, qtbot: Any) -> None:
     for share in (0.25, 0.75):
         wipe.move(share)
+        qtbot.waitUntil(lambda share=share: wipe.array.divider == share * SHAPE[-1])
         picture = pixels(shown_viewer, qtbot)
         line = line_pixels(picture)
         rows = np.unique(line[:, 0])

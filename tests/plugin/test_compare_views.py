@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from napari_vqldm.plugin.compare.blink import Blink
 from napari_vqldm.plugin.compare.grid import SideBySide
@@ -194,6 +195,63 @@ def test_a_wipe_is_one_temporary_layer(viewer: Any, layers: tuple[Any, ...], ndi
     view.end()
     view.end()
     assert len(viewer.layers) == count and all(entry.visible for entry in viewer.layers)
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+@pytest.mark.parametrize("kind", ["stack", "series"])
+def test_a_wipe_lies_where_the_reconstruction_lies(viewer: Any, kind: str) -> None:
+    data = np.random.default_rng(0).random(SHAPE, np.float32)
+    source = viewer.add_image(data)
+    turn, shear, affine = Rotation.from_euler("xyz", (0.2, 0.3, 0.4)).as_matrix(), np.eye(3), np.eye(4)
+    shear[np.triu_indices(3, 1)] = (0.1, 0.2, 0.3)
+    affine[:3] += np.random.default_rng(1).normal(0.0, 0.3, (3, 4))
+    place: dict[str, Any] = {"scale": (0.3, 0.1, 0.2), "translate": (500.0, 7.0, -4.0), "rotate": turn, "shear": shear}
+    if kind == "series":  # time is neither turned nor sheared
+        wide = {key: np.eye(4) for key in ("rotate", "shear")}
+        for key, matrix in wide.items():
+            matrix[1:, 1:] = place[key]
+        place |= {**wide, "scale": (2.0, *place["scale"]), "translate": (9.0, *place["translate"])}
+        registered = np.eye(5)
+        registered[1:, 1:] = affine
+    else:
+        registered = affine
+    frames = data if kind == "stack" else np.stack([data] * 3)
+    result = viewer.add_image(frames, affine=registered, **place)
+    view = Wipe(viewer, source, result, data, data)
+    for voxel in ((0, 0, 0), (5, 3, 19), (2, 23, 1)):
+        index = voxel if kind == "stack" else (0, *voxel)
+        assert np.allclose(view.layer.data_to_world(voxel), result.data_to_world(index)[-3:])
+    assert np.allclose(view.layer.affine.affine_matrix, affine)
+    view.end()
+
+
+def test_of_many_moves_of_the_divider_few_are_drawn_and_the_last_counts(
+    viewer: Any, layers: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    source, _, result, _ = layers
+    view = Wipe(viewer, source, result, result.data, source.data)
+    drawn: list[int] = []
+    monkeypatch.setattr(view.layer, "refresh", lambda **_: drawn.append(view.array.divider))
+    for divider in range(20):
+        view.move(divider / 20)
+    assert drawn == [0]  # the first at once
+    wait_until(lambda: drawn[-1] == 19)
+    assert len(drawn) == 2 and np.array_equal(view.array.data[..., :19], result.data[..., :19])
+    wait_until(lambda: not view._rest.isActive())
+    assert len(drawn) == 2  # at rest nothing is drawn
+    view.move(0.5)
+    view.end()
+    view.move(0.2)
+
+
+def test_a_wipe_shows_other_voxels_at_the_same_divider(viewer: Any, layers: tuple[Any, ...]) -> None:
+    source, other, result, rest = layers
+    view = Wipe(viewer, source, result, result.data, source.data)
+    view.move(0.5)
+    view.show_voxels(rest.data, other.data)
+    assert np.array_equal(view.layer.data[..., :10], rest.data[..., :10])
+    assert np.array_equal(view.layer.data[..., 10:], other.data[..., 10:])
+    view.end()
 
 
 def test_a_wipe_survives_the_deletion_of_its_layers(viewer: Any, layers: tuple[Any, ...]) -> None:

@@ -66,10 +66,13 @@ def lateral_spectrum(volumes: Sequence[FloatArray], voxel_size_um: Float3) -> Sp
     lateral_window = window_y[:, None] * window_x
     total = np.zeros((shape[1], shape[2] // 2 + 1))
     for volume in volumes:
-        centered = np.asarray(volume, np.float64) - np.mean(volume, dtype=np.float64)
-        # The plane kz = 0 of the 3D transform is the 2D transform of the (windowed) sum over z.
-        plane = np.tensordot(window_z, centered, axes=1) * lateral_window
-        total += np.abs(fft.rfft2(plane)) ** 2
+        mean = np.mean(volume, dtype=np.float64)
+        # The plane kz = 0 of the 3D transform is the 2D transform of the (windowed) sum over z, taken plane by plane:
+        # doubles of the whole volume would not be needed for anything else.
+        summed = np.zeros(shape[1:])
+        for share, plane in zip(window_z, volume, strict=True):
+            summed += share * (np.asarray(plane, np.float64) - mean)
+        total += np.abs(fft.rfft2(summed * lateral_window)) ** 2
     radius = np.hypot(
         fft.fftfreq(shape[1], voxel_size_um[1])[:, None], fft.rfftfreq(shape[2], voxel_size_um[2])[None, :]
     )

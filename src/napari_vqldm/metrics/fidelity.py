@@ -22,6 +22,7 @@ Float3 = tuple[float, float, float]
 Int3 = tuple[int, int, int]
 
 UNIT_RANGE_PERCENTILES = (0.1, 99.9)
+_PART = 2**18  # voxels at a time in sums over whole volumes
 
 # Standard deviations in voxels, axial apart from lateral: volumes are coarser along z.
 GAUSSIAN_AXIAL_SIGMAS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.2)
@@ -171,10 +172,15 @@ def pearson(volume: FloatArray, reference: FloatArray) -> float:
     dim filaments.
     """
     check_pair(volume, reference)
-    a = np.asarray(volume, np.float64) - np.mean(volume, dtype=np.float64)
-    b = np.asarray(reference, np.float64) - np.mean(reference, dtype=np.float64)
-    norm = float(np.sqrt(np.sum(a * a) * np.sum(b * b)))
-    return float(np.sum(a * b)) / norm if norm > 0 else 0.0
+    x, y = np.ravel(volume), np.ravel(reference)
+    mean_x, mean_y = np.mean(x, dtype=np.float64), np.mean(y, dtype=np.float64)
+    xx = yy = xy = 0.0
+    for start in range(0, x.size, _PART):  # doubles of a part alone, not of the volumes
+        part = slice(start, start + _PART)
+        a, b = np.asarray(x[part], np.float64) - mean_x, np.asarray(y[part], np.float64) - mean_y
+        xx, yy, xy = xx + float(np.sum(a * a)), yy + float(np.sum(b * b)), xy + float(np.sum(a * b))
+    norm = float(np.sqrt(xx * yy))
+    return xy / norm if norm > 0 else 0.0
 
 
 def blank_baseline(clean: FloatArray) -> npt.NDArray[np.float32]:

@@ -6,9 +6,10 @@ difference, (1, -2, 1) along every axis, keeps the first and removes nearly all 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,8 @@ _LEAST_PER_CLASS = 200
 _OUTLIER = 4.0  # standard deviations
 _MAX_VOXELS = 2**22  # larger volumes are measured on evenly spaced runs of planes
 _RUN = 8  # planes
+_PART = 2**18  # voxels that are filtered or sorted into classes at a time
+_HALO = 2  # planes that the widest filter reaches
 # Neighbors of white noise after the second difference have the correlation -2/3; of smooth structure they have more.
 _LEAST_WHITE = -0.5
 _LEAST_SD = 1e-4  # of the range of the volume: below is rounding
@@ -156,14 +159,17 @@ def estimate_noise(volume: FloatArray) -> NoiseEstimate:
     if spread == 0.0:
         return _nothing("the volume is constant")
     low = float(values.min())
-    fields = [_fields((run.astype(np.float64) - low) / spread) for run in _runs(values)]
-    residual, mean, order = (np.concatenate([part[i] for part in fields]) for i in range(3))
-    correlation = float(np.mean([part[3] for part in fields]))
+    runs = _runs(values)
+    # Fields are doubles of all voxels that are looked at: each is made when it is needed, and two are held at once.
+    residual = _field(runs, low, spread, _SECOND_DIFFERENCE)
+    correlation = float(np.mean([_neighbor_correlation(run) for run in _each_run(residual, runs)]))
     if not np.isfinite(correlation) or np.mean(residual**2) < _LEAST_SD**2:
         return _nothing("neighboring voxels hardly differ")
     if correlation > _LEAST_WHITE:
         return _nothing("what differs between neighboring voxels is smooth: structure, or noise that a filter smoothed")
-    offset, slope = _line(residual, mean, order)
+    place = _classes(_field(runs, low, spread, None), np.sqrt(_variance(residual)))
+    means = _per_class(_field(runs, low, spread, _WEIGHTS), place, np.mean)
+    offset, slope = _line(means, _per_class(residual, place, _variance), _per_class(residual, place, np.size))
     # Back from (x - low) / spread to the units of the volume.
     slope *= spread
     offset = offset * spread**2 - slope * low
@@ -193,16 +199,47 @@ def _runs(values: FloatArray) -> list[FloatArray]:
     return [values[start : start + _RUN] for start in starts]
 
 
-def _fields(
-    values: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
-    """Residual, the mean that belongs to it and the brightness by which to class it, of voxels off the faces."""
-    axes = (0, 1, 2) if values.shape[0] >= 3 else (1, 2)
-    inside = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(3))
-    residual = reduce(lambda field, axis: _along(field, _SECOND_DIFFERENCE, axis), axes, values)[inside]
-    mean = reduce(lambda field, axis: _along(field, _WEIGHTS, axis), axes, values)[inside]
-    order = ndimage.gaussian_filter(values, _ORDERING)[inside]
-    return residual.ravel(), mean.ravel(), order.ravel(), _neighbor_correlation(residual)
+def _margin(shape: Sequence[int]) -> int:
+    """Planes at either end that the fields leave out; thin volumes are filtered along y and x alone."""
+    return 1 if shape[0] >= 3 else 0
+
+
+def _inside(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Shape of the fields of a run (Z, Y, X): without what lies at its faces."""
+    return shape[0] - 2 * _margin(shape), shape[1] - 2, shape[2] - 2
+
+
+def _field(
+    runs: Sequence[FloatArray], low: float, spread: float, weights: npt.NDArray[np.float64] | None
+) -> npt.NDArray[np.float64]:
+    """Return every voxel off the faces of all runs, (N,), in the range 0 to 1, under three weights along each axis.
+
+    None instead of weights: the brightness by which voxels are classed.
+    """
+    field = np.empty(sum(math.prod(_inside(run.shape)) for run in runs))
+    filled = 0
+    for run in runs:
+        margin = _margin(run.shape)
+        axes = (0, 1, 2) if margin else (1, 2)
+        planes, last = max(_HALO, _PART // (run.shape[1] * run.shape[2])), run.shape[0] - margin
+        for start in range(margin, last, planes):
+            stop, first = min(start + planes, last), max(0, start - _HALO)
+            part = run[first : stop + _HALO].astype(np.float64)
+            part -= low
+            part /= spread
+            if weights is None:
+                part = ndimage.gaussian_filter(part, _ORDERING)
+            else:
+                part = reduce(lambda values, axis: _along(values, weights, axis), axes, part)
+            part = part[start - first : stop - first, 1:-1, 1:-1]
+            field[filled : filled + part.size] = part.ravel()
+            filled += part.size
+    return field
+
+
+def _each_run(field: npt.NDArray[np.float64], runs: Sequence[FloatArray]) -> list[npt.NDArray[np.float64]]:
+    """Return the field (N,) as one array (z, y, x) for each run, without a copy; runs are equal in shape."""
+    return list(field.reshape(len(runs), *_inside(runs[0].shape)))
 
 
 def _neighbor_correlation(residual: npt.NDArray[np.float64]) -> float:
@@ -216,22 +253,30 @@ def _neighbor_correlation(residual: npt.NDArray[np.float64]) -> float:
     return float(np.mean(along)) / power
 
 
-def _line(
-    residual: npt.NDArray[np.float64], mean: npt.NDArray[np.float64], order: npt.NDArray[np.float64]
-) -> tuple[float, float]:
-    """Fit the variance of the residual as ``offset + slope * mean``, slope 0 or more."""
-    edges = _edges(order, 4.0 * _ORDERING_NOISE * np.sqrt(_variance(residual)))
-    place = np.searchsorted(edges, order)
-    sorted_by_class = np.argsort(place, kind="stable")
-    limits = np.searchsorted(place[sorted_by_class], np.arange(len(edges) + 2))
-    classes = [sorted_by_class[a:b] for a, b in pairwise(limits) if b - a >= _LEAST_PER_CLASS]
-    if not classes:
-        classes = [np.arange(residual.size)]
-    x = np.array([mean[members].mean() for members in classes])
-    y = np.array([_variance(residual[members]) for members in classes])
-    size = np.array([len(members) for members in classes], np.float64)
+def _classes(order: npt.NDArray[np.float64], sd: float) -> npt.NDArray[np.uint8]:
+    """Number of the class of like brightness that each voxel belongs to, (N,); ``sd`` is that of the noise."""
+    edges = _edges(order, 4.0 * _ORDERING_NOISE * sd)
+    place = np.empty(order.size, np.uint8)  # there are twice 32 edges at most
+    for start in range(0, order.size, _PART):
+        place[start : start + _PART] = np.searchsorted(edges, order[start : start + _PART])
+    return place
+
+
+def _per_class(
+    field: npt.NDArray[np.float64],
+    place: npt.NDArray[np.uint8],
+    measure: Callable[[npt.NDArray[np.float64]], float | np.floating],
+) -> npt.NDArray[np.float64]:
+    """Measure the voxels of each class that has enough of them; all voxels, where none has."""
+    numbers = np.flatnonzero(np.bincount(place) >= _LEAST_PER_CLASS)
+    found = [float(measure(field[place == number])) for number in numbers]
+    return np.array(found if found else [float(measure(field))])
+
+
+def _line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Fit variances as ``offset + slope * mean``, slope 0 or more, to means ``x`` and variances ``y`` of classes."""
     constant = float(np.average(y, weights=size))
-    if len(classes) < 4 or np.ptp(x) == 0.0:
+    if len(x) < 4 or np.ptp(x) == 0.0:
         return constant, 0.0
     start = float(x.min())
     above = (x - start) / np.ptp(x)

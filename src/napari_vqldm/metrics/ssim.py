@@ -6,6 +6,11 @@ lie wholly inside: no border is invented.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Generator, Iterator, Sequence
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -21,9 +26,10 @@ MS_WINDOW_RADIUS = 3  # 7 voxels: three scales fit into 28 planes
 MS_WEIGHTS = (0.3, 0.3, 0.4)  # fine to coarse
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 for the range L = 1
 
-_SLAB = 32  # output planes at a time: all fields of a slab stay near the processor
+_BLOCK = (32, 64, 64)  # windows (z, y, x) at a time: all fields of a block take some 12 MiB and stay near the processor
 
 Array = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 def ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
@@ -58,8 +64,22 @@ def ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
     scikit-image with ``gaussian_weights`` and ``use_sample_covariance=False``; torchmetrics averages windows over
     mirrored borders too and reads up to 0.05 higher on small noisy volumes.
     """
-    x, y = _in_unit_range(volume, reference, 2 * WINDOW_RADIUS + 1)
-    return _similarity(x, y, WINDOW_SIGMA, WINDOW_RADIUS)[0]
+    return _finish(ssim3d_steps(volume, reference))
+
+
+def ssim3d_steps(volume: FloatArray, reference: FloatArray) -> Generator[None, None, float]:
+    """Compute `ssim3d_unit_range` block by block; it yields after each of `num_ssim3d_steps` and returns the mean.
+
+    Beside both volumes it takes the memory of one block. Parameters and errors are those of `ssim3d_unit_range`.
+    """
+    _check(volume, reference, 2 * WINDOW_RADIUS + 1)
+    means = yield from _similarity_steps(volume, reference, unit_range(reference), WINDOW_SIGMA, WINDOW_RADIUS)
+    return means[0]
+
+
+def num_ssim3d_steps(shape: Sequence[int]) -> int:
+    """Return how often `ssim3d_steps` yields for volumes of this shape; 0 where the window does not fit."""
+    return math.prod(-(-max(0, n - 2 * WINDOW_RADIUS) // size) for n, size in zip(shape, _BLOCK, strict=True))
 
 
 def ms_ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
@@ -94,10 +114,12 @@ def ms_ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
     alone.
     """
     scales = len(MS_WEIGHTS)
-    x, y = _in_unit_range(volume, reference, (2 * MS_WINDOW_RADIUS + 1) * 2 ** (scales - 1))
+    _check(volume, reference, (2 * MS_WINDOW_RADIUS + 1) * 2 ** (scales - 1))
+    low, high = unit_range(reference)
+    x, y = ((np.asarray(field, np.float64) - low) / (high - low) for field in (volume, reference))
     product = 1.0
     for scale, weight in enumerate(MS_WEIGHTS):
-        ssim, contrast = _similarity(x, y, MS_WINDOW_SIGMA, MS_WINDOW_RADIUS)
+        ssim, contrast = _finish(_similarity_steps(x, y, (0.0, 1.0), MS_WINDOW_SIGMA, MS_WINDOW_RADIUS))
         is_last = scale == scales - 1
         # A negative mean has no real power: such volumes are dissimilar, not half similar.
         product *= max(0.0, ssim if is_last else contrast) ** weight
@@ -106,7 +128,7 @@ def ms_ssim3d_unit_range(volume: FloatArray, reference: FloatArray) -> float:
     return product
 
 
-def _in_unit_range(volume: FloatArray, reference: FloatArray, smallest: int) -> tuple[Array, Array]:
+def _check(volume: FloatArray, reference: FloatArray, smallest: int) -> None:
     check_pair(volume, reference)
     shape = np.shape(reference)
     if len(shape) != 3 or min(shape) < smallest:
@@ -114,23 +136,20 @@ def _in_unit_range(volume: FloatArray, reference: FloatArray, smallest: int) -> 
             f"expected volumes (Z, Y, X) of at least {smallest} voxels along each axis, got shape {shape}: "
             "the window does not fit; compare a larger crop"
         )
-    low, high = unit_range(reference)
-    x = (np.asarray(volume, np.float64) - low) / (high - low)
-    y = (np.asarray(reference, np.float64) - low) / (high - low)
-    return x, y
 
 
-def _similarity(x: Array, y: Array, sigma: float, radius: int) -> tuple[float, float]:
-    """Mean SSIM and mean contrast-structure term over the windows that lie inside."""
+def _similarity_steps(
+    x: FloatArray, y: FloatArray, limits: tuple[float, float], sigma: float, radius: int
+) -> Generator[None, None, tuple[float, float]]:
+    """Mean SSIM and mean contrast-structure term over the windows that lie inside; ``limits`` are mapped to [0, 1]."""
+    low, high = limits
     position = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (position / sigma) ** 2)
     kernel /= kernel.sum()
-    planes = x.shape[0] - 2 * radius
     ssim_sum = contrast_sum = 0.0
     count = 0
-    for start in range(0, planes, _SLAB):
-        slab = slice(start, min(start + _SLAB, planes) + 2 * radius)
-        a, b = x[slab], y[slab]
+    for block in _blocks(x.shape, radius):
+        a, b = ((np.asarray(field[block], np.float64) - low) / (high - low) for field in (x, y))
         mean_a, mean_b = _smooth(a, kernel), _smooth(b, kernel)
         # Variances enter as their sum alone: four smoothed fields, not five.
         variances = _smooth(a * a + b * b, kernel) - mean_a**2 - mean_b**2
@@ -140,7 +159,29 @@ def _similarity(x: Array, y: Array, sigma: float, radius: int) -> tuple[float, f
         ssim_sum += float(np.sum(luminance * contrast))
         contrast_sum += float(np.sum(contrast))
         count += contrast.size
+        yield
     return ssim_sum / count, contrast_sum / count
+
+
+def _blocks(shape: Sequence[int], radius: int) -> Iterator[tuple[slice, ...]]:
+    """Parts of a volume whose windows together are all that lie inside: neighbors overlap by a window less one."""
+    inside = [n - 2 * radius for n in shape]
+    starts = (range(0, n, size) for n, size in zip(inside, _BLOCK, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(
+            slice(start, min(start + size, n) + 2 * radius)
+            for start, size, n in zip(corner, _BLOCK, inside, strict=True)
+        )
+
+
+def _finish(steps: Generator[None, None, T]) -> T:
+    """Run to the end and return what is returned there."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _smooth(field: Array, kernel: Array) -> Array:

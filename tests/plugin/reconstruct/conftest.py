@@ -51,3 +51,26 @@ def tab(desk: Desk, failures: list[Any], qtbot: Any) -> Iterator[ReconstructTab]
 def idle(desk: Desk, wait_until: Callable[..., None]) -> Callable[[], None]:
     """Wait until no job runs."""
     return lambda: wait_until(lambda: not desk.runner.is_busy)
+
+
+@pytest.fixture
+def hold(desk: Desk) -> Iterator[Callable[[], Callable[[], None]]]:
+    """Keep the inference thread busy: ``release = hold()`` queues a job that waits until ``release`` is called."""
+    import threading
+
+    gates: list[threading.Event] = []
+
+    def start() -> Callable[[], None]:
+        gate = threading.Event()
+        gates.append(gate)
+
+        def work(_engine: object) -> Iterator[object]:
+            gate.wait(60)
+            yield from ()
+
+        desk.run("Hold", work)
+        return gate.set
+
+    yield start
+    for gate in gates:
+        gate.set()

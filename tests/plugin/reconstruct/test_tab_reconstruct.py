@@ -271,12 +271,23 @@ def test_everything_fits_into_a_narrow_dock(viewer: Any, tab: ReconstructTab, id
 
 
 def test_every_control_has_a_tooltip_and_a_name(tab: ReconstructTab) -> None:
-    from qtpy.QtWidgets import QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox
+    from qtpy.QtWidgets import QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QScrollBar
 
+    seen = []
     for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QAbstractSlider):
         for control in tab.findChildren(kind):
-            if control.objectName().startswith("qt_") or "Collapsible" in type(control.parent()).__name__:
-                continue
-            if isinstance(control, QAbstractSlider) and not control.objectName().startswith("vqldm"):
-                continue  # scroll bars of Qt
-            assert control.toolTip() or control.parentWidget().toolTip(), control.objectName() or control
+            if control.objectName().startswith("qt_") or isinstance(control, QScrollBar):
+                continue  # parts of Qt's own widgets
+            spoken = control.accessibleName() or (control.text() if isinstance(control, QAbstractButton) else "")
+            who = f"{type(control).__name__} {control.objectName()!r} {spoken!r}"
+            assert control.toolTip(), who
+            assert spoken or is_labelled(tab, control), who
+            seen.append(control)
+    assert len(seen) > 25
+
+
+def is_labelled(tab: ReconstructTab, control: Any) -> bool:
+    """Whether a label beside a control names it, as screen readers look for it."""
+    from qtpy.QtWidgets import QLabel
+
+    return any(label.buddy() is control and label.text() for label in tab.findChildren(QLabel))

@@ -52,7 +52,9 @@ def test_every_view_opens_alone_and_ends(
     ] == ["cell", "cell (ldm)", "cell (residual)", "another"]
 
 
-def test_the_divider_moves_the_wipe(viewer: Any, tab: ReconstructTab, idle: Callable[[], None]) -> None:
+def test_the_divider_moves_the_wipe(
+    viewer: Any, tab: ReconstructTab, idle: Callable[[], None], wait_until: Callable[..., None]
+) -> None:
     source = add(viewer)
     tab.start()
     idle()
@@ -60,6 +62,7 @@ def test_the_divider_moves_the_wipe(viewer: Any, tab: ReconstructTab, idle: Call
     idle()
     result, wiped = viewer.layers[1], viewer.layers[-1]
     tab.compare_panel.controls.divider.setValue(250)
+    wait_until(lambda: tab.compare_panel.modes.view.array.divider == 6)
     assert np.array_equal(wiped.data[..., :6], result.data[..., :6])
     assert np.array_equal(wiped.data[..., 6:], source.data[..., 6:])
     tab.blink()
@@ -116,3 +119,28 @@ def test_a_result_without_its_input_is_not_reconstructed_again(
     viewer.layers.remove(source)
     tab.compare(viewer.layers[0])
     assert len(failures) == 1 and len(viewer.layers) == 1
+
+
+@pytest.mark.parametrize("name", ["side", "wipe"])
+def test_a_view_that_cannot_be_made_is_one_failure(
+    viewer: Any,
+    tab: ReconstructTab,
+    idle: Callable[[], None],
+    failures: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    from napari_vqldm.plugin.compare import grid, wipe
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no context of OpenGL")
+
+    add(viewer)
+    tab.start()
+    idle()
+    monkeypatch.setattr(grid, "Titles", fail)
+    monkeypatch.setattr(wipe, "Divider", fail)
+    tab.compare_panel.open_view(name)
+    idle()
+    assert len(failures) == 1 and tab.compare_panel.modes.name == ""
+    assert all(layer.visible for layer in viewer.layers) and not any(layer.name == "wipe" for layer in viewer.layers)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.plugin.reconstruct.helpers import SIZE, add, expected, stack
+from tests.plugin.reconstruct.helpers import SIZE, add, expected, loaded, stack
 
 from napari_vqldm.plugin.compat import grid_of
 from napari_vqldm.plugin.tabs.reconstruct.tab import ReconstructTab
+from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Volume
 
 # --- what cannot be used ----------------------------------------------------------------------------------------------
@@ -57,7 +59,6 @@ def test_when_memory_runs_out_smaller_tiles_are_tried_and_said(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], failures: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_vqldm import reconstruct as _  # noqa: F401
-    from napari_vqldm.coding import MAX_VOXELS
 
     module = sys.modules["napari_vqldm.reconstruct"]
     steps, tried = module.reconstruct_steps, []
@@ -77,6 +78,80 @@ def test_when_memory_runs_out_smaller_tiles_are_tried_and_said(
     assert failures == [] and tried == [MAX_VOXELS, MAX_VOXELS // 2]
     assert any("Memory ran out" in note for note in notes)
     assert len(viewer.layers) == 2
+
+
+def test_a_comparison_without_memory_costs_no_reconstruction(
+    viewer: Any, tab: ReconstructTab, idle: Callable[[], None], failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_vqldm import compare as _  # noqa: F401
+
+    def short_of_memory(*_volumes: Any) -> Iterator[Any]:
+        raise MemoryError
+        yield
+
+    monkeypatch.setattr(sys.modules["napari_vqldm.compare"], "compare_steps", short_of_memory)
+    notes: list[str] = []
+    tab.desk.runner.noted.connect(lambda _job, text: notes.append(text))
+    source = add(viewer)
+    tab.start()
+    idle()
+    assert failures == [] and any("not compared" in note for note in notes)
+    assert np.array_equal(viewer.layers[-1].data, expected(tab, source.data).data)
+    panel = tab.compare_panel
+    assert panel.controls.numbers.text() == "Not compared with the input: too little memory was free."
+    panel.side_by_side()
+    idle()
+    assert grid_of(viewer).enabled and failures == []
+
+
+def test_other_errors_of_a_comparison_are_failures(
+    viewer: Any, tab: ReconstructTab, idle: Callable[[], None], failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_vqldm import compare as _  # noqa: F401
+
+    def broken(*_volumes: Any) -> Iterator[Any]:
+        raise RuntimeError("something else")
+        yield
+
+    monkeypatch.setattr(sys.modules["napari_vqldm.compare"], "compare_steps", broken)
+    add(viewer)
+    tab.start()
+    idle()
+    assert len(failures) == 1 and len(viewer.layers) == 1
+
+
+def test_a_long_comparison_shows_progress_and_can_be_cancelled(
+    viewer: Any, tab: ReconstructTab, idle: Callable[[], None], monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    from napari_vqldm import compare as _  # noqa: F401
+
+    module, begun = sys.modules["napari_vqldm.compare"], []
+
+    def endless(*_volumes: Any) -> Iterator[Any]:
+        while True:
+            begun.append(len(begun))
+            time.sleep(0.01)
+            yield module.ComparisonStep(min(len(begun), 5), 7, None)
+
+    monkeypatch.setattr(module, "compare_steps", endless)
+    add(viewer)
+    tab.start()
+    qtbot.waitUntil(lambda: len(begun) > 2, timeout=30_000)
+    tab.desk.runner.cancel_all()
+    idle()
+    assert [layer.name for layer in viewer.layers] == ["cell"] and tab.button.isEnabled()
+
+
+def test_the_estimate_counts_the_comparison(viewer: Any, tab: ReconstructTab) -> None:
+    from napari_vqldm.estimate import estimate_reconstruction
+
+    source = add(viewer)
+    ask = tab._ask()
+    assert ask is not None
+    model = loaded(tab)
+    told = ask(model, "fp32", None)
+    assert told.seconds == estimate_reconstruction(model, source.data.shape, SIZE, is_compared=True).seconds
+    assert told.seconds > estimate_reconstruction(model, source.data.shape, SIZE).seconds
 
 
 def test_cancel_leaves_nothing(viewer: Any, tab: ReconstructTab, idle: Callable[[], None], qtbot: Any) -> None:
@@ -147,10 +222,10 @@ def test_the_estimate_follows_layer_frames_and_draws(
     tab.show()
     movie = np.stack([stack(seed) for seed in range(3)])
     add(viewer, "movie", data=movie, scale=(2.0, *SIZE), units=("s", "um", "um", "um"))
-    wait_until(lambda: "first run" in tab.estimate.text)
+    wait_until(lambda: "The model is loaded first" in tab.estimate.text)
     tab.start()
     idle()
-    wait_until(lambda: tab.estimate.text.startswith("About "))
+    wait_until(lambda: tab.estimate.text.startswith("About ") and "loaded first" not in tab.estimate.text)
     one = tab.estimate.text
     wait_until(lambda: tab.compare_panel.estimate.text.startswith("Uncertainty map: about "))
     few = tab.compare_panel.estimate.text

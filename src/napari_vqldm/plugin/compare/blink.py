@@ -42,8 +42,13 @@ class Blink:
         self._pair = (weakref.ref(first), weakref.ref(second))
         self._on_shown = on_shown
         self._on_ended = on_ended
-        self._visible: VisibleOnly | None = VisibleOnly(viewer, [first])
-        self._look = LinkedLook([first, second])
+        visible = VisibleOnly(viewer, [first])
+        self._visible: VisibleOnly | None = visible
+        try:
+            self._look = LinkedLook([first, second])
+        except Exception:  # nobody holds a view that was not made: the layers must not stay hidden
+            visible.close()
+            raise
         self._timer = QTimer()
         self._timer.setInterval(PERIOD_MS)
         self._timer.timeout.connect(self.toggle)

@@ -44,9 +44,6 @@ class SeparateCanvases(QWidget):
         self, viewer: Any, source: Any, layers: Sequence[Any], on_ended: Callable[[], None] | None = None
     ) -> None:
         super().__init__()
-        from napari.components import ViewerModel
-        from napari.qt import QtViewer
-
         viewer, layers = bare(viewer), [bare(layer) for layer in layers]
         self.setObjectName("vqldm-canvases")
         self._viewer = weakref.ref(viewer)
@@ -56,27 +53,24 @@ class SeparateCanvases(QWidget):
         self.models: list[Any] = []
         self._canvases: list[Any] = []
         self._follow: list[tuple[weakref.ref[Any], Callable[..., None]]] = []
+        self._parts: list[Any] = []  # to be closed, the last first
+        self.titles: list[Titles] = []
         splitter = QSplitter(Qt.Orientation.Horizontal)
-        for layer in layers:
-            model = ViewerModel(title=layer.name)
-            canvas = QtViewer(model)
-            canvas.setMinimumSize(LEAST_WIDTH, LEAST_HEIGHT)
-            model.theme = viewer.theme
-            copy = _copy(layer)
-            model.add_layer(copy)
-            self._follow_data(layer, copy)
-            splitter.addWidget(canvas)
-            self.models.append(model)
-            self._canvases.append(canvas)
-        self._visible = VisibleOnly(viewer, [source])
-        self._look = LinkedLook([source, layers[0], self.models[0].layers[0]])
-        self._cameras = CameraLock([viewer, *self.models])
-        self._slices = SliceLock([viewer, *self.models])
-        self._whole = WholeView([viewer, *self.models], [source])
-        self.titles = [
-            Titles(canvas.canvas, model, [(model.layers[0], role)])
-            for canvas, model, role in zip(self._canvases, self.models, ROLES, strict=False)
-        ]
+        try:
+            for layer in layers:
+                self._add_canvas(viewer, layer, splitter)
+            self._parts.append(VisibleOnly(viewer, [source]))
+            self._parts.append(LinkedLook([source, layers[0], self.models[0].layers[0]]))
+            self._parts.append(CameraLock([viewer, *self.models]))
+            self._slices = SliceLock([viewer, *self.models])
+            self._parts.append(self._slices)
+            self._parts.append(WholeView([viewer, *self.models], [source]))
+            for canvas, model, role in zip(self._canvases, self.models, ROLES, strict=False):
+                self.titles.append(Titles(canvas.canvas, model, [(model.layers[0], role)]))
+        except Exception:  # nobody holds a view that was not made: the layers must not stay hidden
+            self._on_ended = None
+            self.end()
+            raise
         self.independent = QCheckBox("Independent slices")
         self.independent.setObjectName("vqldm-independent-slices")
         self.independent.setToolTip("Let every canvas show its own slice; zoom, position and rotation stay the same")
@@ -107,11 +101,8 @@ class SeparateCanvases(QWidget):
         for titles in self.titles:
             titles.close()
         self.titles = []
-        self._slices.close()
-        self._whole.close()
-        self._cameras.close()
-        self._look.close()
-        self._visible.close()
+        while self._parts:
+            self._parts.pop().close()
         for ref, callback in self._follow:
             if (layer := ref()) is not None:
                 layer.events.data.disconnect(callback)
@@ -152,6 +143,22 @@ class SeparateCanvases(QWidget):
             docked = False
         if not docked:
             self.end()
+
+    def _add_canvas(self, viewer: Any, layer: Any, splitter: QSplitter) -> None:
+        """Show a copy of a layer in a canvas of its own."""
+        from napari.components import ViewerModel
+        from napari.qt import QtViewer
+
+        model = ViewerModel(title=layer.name)
+        canvas = QtViewer(model)
+        self.models.append(model)
+        self._canvases.append(canvas)
+        canvas.setMinimumSize(LEAST_WIDTH, LEAST_HEIGHT)
+        model.theme = viewer.theme
+        copy = _copy(layer)
+        model.add_layer(copy)
+        self._follow_data(layer, copy)
+        splitter.addWidget(canvas)
 
     def _set_independent(self, independent: bool) -> None:
         self._slices.is_locked = not independent

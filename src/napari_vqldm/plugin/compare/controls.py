@@ -25,11 +25,12 @@ class CompareControls(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.numbers, self.ceiling, self.series = HelpLabel(), HelpLabel(), HelpLabel()
-        self.reason = HelpLabel()
+        self.note, self.reason = HelpLabel(), HelpLabel()
         for label, name in (
             (self.numbers, "numbers"),
             (self.ceiling, "ceiling"),
             (self.series, "series"),
+            (self.note, "compare-note"),
             (self.reason, "uncertainty-reason"),
         ):
             label.setObjectName(f"vqldm-{name}")
@@ -69,10 +70,19 @@ class CompareControls(QWidget):
         self.numbers.setText(numbers)
         self.ceiling.setText(ceiling)
 
-    def show_state(self, view: str, *, has_pair: bool, is_busy: bool, uncertainty_reason: str) -> None:
-        """Check the button of the open view; disable what cannot be done, with the reason."""
+    def show_state(
+        self,
+        view: str,
+        *,
+        has_pair: bool,
+        is_busy: bool,
+        uncertainty_reason: str,
+        waiting: str = "",
+        uncertainty_hint: str = "",
+    ) -> None:
+        """Check the button of the open view, or of the one that waits; disable what cannot be done, with the reason."""
         for name, button in self._views.items():
-            button.setChecked(name == view)
+            button.setChecked(name == (waiting or view))
             _enable(button, has_pair, NOTHING)
         self.side_button.setText("End compare" if view == "side" else "Side by side")
         self.switch_button.setEnabled(view == "blink")
@@ -81,7 +91,7 @@ class CompareControls(QWidget):
         _enable(self.residual_button, has_pair and not is_busy, wait if has_pair else NOTHING)
         why_not = NOTHING if not has_pair else uncertainty_reason or (wait if is_busy else "")
         _enable(self.uncertainty_button, not why_not, why_not)
-        self.reason.setText(uncertainty_reason if has_pair else "")
+        self.reason.setText((uncertainty_reason or uncertainty_hint) if has_pair else "")
 
     def _connect(self) -> None:
         for name, button in self._views.items():
@@ -113,6 +123,7 @@ class CompareControls(QWidget):
         for label in (self.numbers, self.ceiling, self.series):
             layout.addWidget(label)
         layout.addLayout(grid)
+        layout.addWidget(self.note)
         layout.addWidget(self.reason)
 
 

@@ -42,15 +42,24 @@ class SideBySide:
         self._grid_before = {name: getattr(grid, name) for name in GRID_FIELDS}
         self._ndisplay_before = viewer.dims.ndisplay
         self._names_before = [(weakref.ref(layer), _names_shown(layer)) for layer in layers]
+        self._visible: VisibleOnly | None = None
+        self._look: LinkedLook | None = None
+        self._whole: WholeView | None = None
+        self.titles: Any = None
         put_in_order(viewer, layers)
-        self._visible = VisibleOnly(viewer, layers)
-        self._look = LinkedLook(layers[:2])
-        for layer in layers:
-            _show_name(layer, False)  # the title has it, at a length that fits
-        grid.stride, grid.shape, grid.spacing = 1, (1, -1), SPACING
-        grid.enabled = True
-        self._whole = WholeView([viewer], layers, TITLE_PX)
-        self.titles = Titles(canvas_of(viewer), viewer, list(zip(layers, ROLES, strict=False)))
+        try:
+            self._visible = VisibleOnly(viewer, layers)
+            self._look = LinkedLook(layers[:2])
+            for layer in layers:
+                _show_name(layer, False)  # the title has it, at a length that fits
+            grid.stride, grid.shape, grid.spacing = 1, (1, -1), SPACING
+            grid.enabled = True
+            self._whole = WholeView([viewer], layers, TITLE_PX)
+            self.titles = Titles(canvas_of(viewer), viewer, list(zip(layers, ROLES, strict=False)))
+        except Exception:  # nobody holds a view that was not made: the layers must not stay hidden
+            self._on_ended = None
+            self.end()
+            raise
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -64,8 +73,9 @@ class SideBySide:
             return
         before, self._grid_before = self._grid_before, {}
         viewer = self._viewer()
-        self._look.close()
-        self.titles.close()
+        for part in (self._look, self.titles):
+            if part is not None:
+                part.close()
         for ref, shown in self._names_before:
             if (layer := ref()) is not None:
                 _show_name(layer, shown)
@@ -74,10 +84,12 @@ class SideBySide:
             grid = grid_of(viewer)
             for name, value in before.items():
                 setattr(grid, name, value)
-            self._visible.close()
+            if self._visible is not None:
+                self._visible.close()
             if viewer.dims.ndisplay != self._ndisplay_before:
                 viewer.dims.ndisplay = self._ndisplay_before
-        self._whole.close()
+        if self._whole is not None:
+            self._whole.close()
         if self._on_ended is not None:
             self._on_ended()
 

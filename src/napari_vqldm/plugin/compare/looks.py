@@ -35,9 +35,14 @@ class LinkedLook:
         first, *others = [bare(layer) for layer in layers]
         self._layers = [weakref.ref(layer) for layer in (first, *others)]
         self._before = [(weakref.ref(layer), look_of(layer)) for layer in others]
-        for layer in others:
-            _wear(layer, look_of(first))
-        self._attributes = {attribute for _, _, attribute in link_layers([first, *others], LINKED)}
+        self._attributes: set[str] = set()
+        try:
+            for layer in others:
+                _wear(layer, look_of(first))
+            self._attributes = {attribute for _, _, attribute in link_layers([first, *others], LINKED)}
+        except Exception:  # nobody could close this
+            self.close()
+            raise
 
     def close(self) -> None:
         """Unlink, and give the other layers their own look back; safe to call twice."""
@@ -63,8 +68,12 @@ class VisibleOnly:
         shown = {id(bare(layer)) for layer in layers}
         everything = [bare(layer) for layer in bare(viewer).layers]
         self._before = [(weakref.ref(layer), bool(layer.visible)) for layer in everything]
-        for layer in everything:
-            layer.visible = id(layer) in shown
+        try:
+            for layer in everything:
+                layer.visible = id(layer) in shown
+        except Exception:  # nobody could close this
+            self.close()
+            raise
 
     def close(self) -> None:
         """Put the visibility back; safe to call twice."""

@@ -51,7 +51,11 @@ class Modes:
         def make(viewer: Any) -> SeparateCanvases:
             layers = [pair.reconstruction, residual]
             view = SeparateCanvases(viewer, pair.source_layer, layers, self._ended)
-            view.dock()
+            try:
+                view.dock()
+            except Exception:
+                view.end()
+                raise
             return view
 
         self._open("canvases", make)
@@ -76,6 +80,11 @@ class Modes:
         """Show the voxels of ``left`` and ``right`` with a divider in between."""
         source, reconstruction = pair.source_layer, pair.reconstruction
         self._open("wipe", lambda viewer: Wipe(viewer, source, reconstruction, left, right, self._ended))
+
+    def show_in_wipe(self, left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> None:
+        """While wiping: show other voxels of the same shape, such as another frame; the divider stays."""
+        if self.name == "wipe":
+            self.view.show_voxels(left, right)
 
     def move_wipe(self, share: float) -> None:
         """Put the divider of the wipe at a share of the width."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
@@ -13,11 +13,11 @@ from napari_vqldm.plugin.compare.maps import Maps
 from napari_vqldm.plugin.compare.modes import Modes
 from napari_vqldm.plugin.compare.pair import Pair
 from napari_vqldm.plugin.compare.plots import ComparisonPlots
+from napari_vqldm.plugin.compare.views import Views
 from napari_vqldm.plugin.compare.words import ceiling_text, numbers_text, series_text
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.state.reconstruct import ReconstructState
-from napari_vqldm.plugin.tabs.reconstruct.work import read_work
 from napari_vqldm.plugin.widgets import CopyButton, SeedBox
 from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
 from napari_vqldm.plugin.widgets.fold import Fold
@@ -57,6 +57,9 @@ class ComparePanel(QWidget):
         self.maps = Maps(desk, state, self._show_state)
         viewer = bare(desk.viewer)
         self.modes = Modes(viewer, self._show_state)
+        self.controls = CompareControls()
+        self.views = Views(self.maps, self.modes, lambda: self.controls.divider_share, self._show_state)
+        self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
         self._build()
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -72,12 +75,16 @@ class ComparePanel(QWidget):
         """Compare a new reconstruction from now on."""
         self.pairs.append(pair)
         self.maps.note(pair)
+        for layer in (pair.source_layer, pair.reconstruction):
+            if layer not in self._watched:
+                layer.events.data.connect(self._on_data)
+                self._watched.add(layer)
         self.choose(pair)
 
     def choose(self, pair: Pair | None) -> None:
         """Compare another pair; None compares nothing."""
         if pair is not self.pair:
-            self.modes.end()
+            self.views.close()
         self.pair = pair
         self.estimate.refresh()
         self._show_pair()
@@ -88,8 +95,8 @@ class ComparePanel(QWidget):
         return next((pair for pair in reversed(self.pairs) if pair.holds(layer)), None)
 
     def close_panel(self) -> None:
-        """End every view and let go of viewer and state."""
-        self.modes.end()
+        """End every view and let go of viewer, layers and state."""
+        self.views.close()
         viewer = self.maps.viewer()
         if viewer is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
@@ -100,58 +107,43 @@ class ComparePanel(QWidget):
         self.state.events.disconnect(self._on_state)
         self.estimate.close_box()
         self.form.disconnect_state()
+        for layer in self._watched:
+            layer.events.data.disconnect(self._on_data)
+        self._watched.clear()
         self.pairs, self.pair = [], None
 
     # --- views --------------------------------------------------------------------------------------------------------
 
     def open_view(self, name: str) -> None:
-        """Open a view by name, or end the open one with an empty name."""
-        views = {"side": self.side_by_side, "canvases": self.separate_canvases, "blink": self.blink, "wipe": self.wipe}
-        if name:
-            views[name]()
-        else:
-            self.modes.end()
+        """Open a view by name as soon as what it shows is there, or end the open one with an empty name."""
+        try:
+            self.views.open(self.pair, name)
+        except Exception as error:  # noqa: BLE001 - a button must not raise: whatever the view met is told
+            self.desk.show_error(error)
         self._show_state()
 
     def side_by_side(self) -> None:
         """Show input, reconstruction and residual in one row of the canvas."""
-        self._with_residual(self.modes.side_by_side)
+        self.open_view("side")
 
     def separate_canvases(self) -> None:
         """Show reconstruction and residual in canvases of their own."""
-        self._with_residual(self.modes.separate_canvases)
+        self.open_view("canvases")
 
     def blink(self) -> None:
         """Show input and reconstruction in turn; called again, stop."""
-        if self.modes.name == "blink":
-            self.modes.end()
-        elif self.pair is not None:
-            self.modes.blink(self.pair)
+        self.open_view("" if self.modes.name == "blink" else "blink")
 
     def wipe(self) -> None:
         """Show the reconstruction left of a divider and the input right of it."""
-        pair = self.pair
-        if pair is None:
-            return
-        frame = pair.frame(self.maps.viewer())
-        sources = self.desk.guarded(lambda: (pair.source(frame), pair.reconstruction_source(frame)))
-        if sources is None:
-            return
-
-        def show(volumes: list[Any]) -> None:
-            if self.pair is pair and self.maps.is_there(pair):
-                source, reconstruction = volumes
-                self.modes.wipe(pair, reconstruction.data, source.data)
-                self.modes.move_wipe(self.controls.divider_share)
-
-        self.maps.run("Prepare wipe", read_work(*sources), show)
+        self.open_view("wipe")
 
     # --- maps ---------------------------------------------------------------------------------------------------------
 
-    def make_residual(self, then: Callable[[Any], None] | None = None) -> None:
-        """Add a layer of input minus reconstruction; ``then`` is called with it."""
+    def make_residual(self) -> None:
+        """Add a layer of input minus reconstruction."""
         if self.pair is not None:
-            self.maps.make_residual(self.pair, then)
+            self.maps.make_residual(self.pair)
 
     def make_uncertainty(self) -> None:
         """Add a layer of the standard deviation over draws, if that fits in the free memory."""
@@ -161,11 +153,10 @@ class ComparePanel(QWidget):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.controls = CompareControls()
         self.controls.view_wanted.connect(self.open_view)
         self.controls.switch_wanted.connect(self.modes.switch)
         self.controls.divider_moved.connect(self.modes.move_wipe)
-        self.controls.residual_wanted.connect(lambda: self.make_residual())
+        self.controls.residual_wanted.connect(self.make_residual)
         self.controls.uncertainty_wanted.connect(self.make_uncertainty)
         self.copy = CopyButton(
             lambda: self.desk.python_of(self._copied_layer()),
@@ -176,6 +167,7 @@ class ComparePanel(QWidget):
         self.form = make_form(self.state, ("draws", "kind"))
         self.seed = SeedBox(self.state.seed)
         self.seed.seed_changed.connect(self._on_seed)
+        self.seed.keep_box.hide()  # a map uses the seed that is shown until another one is drawn
         self.plots = ComparisonPlots()
         self.plots.plane_chosen.connect(self._go_to_plane)
         column = QVBoxLayout(self)
@@ -226,28 +218,26 @@ class ComparePanel(QWidget):
             self._mark_plane(pair)
 
     def _show_state(self, *_: object) -> None:
-        header = self.desk.model.header
-        reason = "Open a model first." if header is None else self.state.why_no_uncertainty(header.config.family)
+        self.views.settle()
+        pair = self.pair
         self.controls.show_state(
-            self.modes.name, has_pair=self.pair is not None, is_busy=self.maps.is_busy, uncertainty_reason=reason
+            self.modes.name,
+            has_pair=pair is not None,
+            is_busy=self.maps.is_busy,
+            uncertainty_reason="" if pair is None else self.maps.why_no_uncertainty(pair),
+            waiting=self.views.waiting,
+            uncertainty_hint="" if pair is None else self.maps.uncertainty_hint(pair),
         )
         self.copy.setEnabled(self.maps.last_layer is not None)
+        self._show_note()
 
-    def _with_residual(self, show: Callable[[Pair, Any], None]) -> None:
-        """Open a view that has a residual in it; it is computed first where there is none."""
-        pair, viewer = self.pair, self.maps.viewer()
-        if pair is None or viewer is None:
-            return
-
-        def open_view(layer: Any) -> None:
-            if self.pair is pair and self.maps.is_there(pair):
-                show(pair, layer)
-
-        known = pair.derived("residual", pair.frame(viewer), viewer)
-        if known is None:
-            self.make_residual(then=open_view)
-        else:
-            open_view(known)
+    def _show_note(self) -> None:
+        """Say what in the view is not what the sliders show."""
+        viewer, pair = self.maps.viewer(), self.pair
+        elsewhere = "" if viewer is None or pair is None else pair.elsewhere(viewer)
+        text = self.views.note or elsewhere
+        if text != self.controls.note.text():
+            self.controls.note.setText(text)
 
     def _copied_layer(self) -> Any:
         layer = self.maps.last_layer
@@ -259,6 +249,15 @@ class ComparePanel(QWidget):
         self.pairs = [pair for pair in self.pairs if self.maps.is_there(pair)]
         if self.pair is not None and self.pair not in self.pairs:
             self.choose(self.pairs[-1] if self.pairs else None)
+
+    def _on_data(self, event: Any) -> None:
+        """Other voxels: what was compared is no longer what is seen."""
+        stale = [pair for pair in self.pairs if event.source in (pair.source_layer, pair.reconstruction)]
+        for pair in stale:
+            pair.mark_stale()
+        if stale:
+            self._on_removed()
+            self.desk.noticed.emit(f"The voxels of {event.source.name!r} were replaced: its comparison ended.")
 
     def _on_active(self, _event: Any = None) -> None:
         """Follow the selected layer to the comparison that it belongs to."""
@@ -275,6 +274,8 @@ class ComparePanel(QWidget):
             return
         self._show_frame(pair)
         self._mark_plane(pair)
+        self.views.settle()
+        self._show_note()
 
     def _mark_plane(self, pair: Pair) -> None:
         """Mark the plane in view."""

@@ -55,9 +55,9 @@ class _Lock:
             value = getattr(source, field)
             for other in (part() for part in self._parts):
                 if other is not None and other is not source and getattr(other, field) != value:
-                    self._set(other, field, value)
+                    self._set(other, field, value, source)
 
-    def _set(self, part: Any, field: str, value: Any) -> None:
+    def _set(self, part: Any, field: str, value: Any, _source: Any) -> None:
         setattr(part, field, value)
 
     @contextmanager
@@ -106,6 +106,9 @@ class SliceLock(_Lock):
         if name == "is_locked" and value and getattr(self, "_connections", None):
             self._pass_on(self._parts[0], SLICES[0])  # locked again: the others come back
 
-    def _set(self, part: Any, field: str, value: Any) -> None:
+    def _set(self, part: Any, field: str, value: Any, source: Any) -> None:
         common = min(part.ndim, len(value))
-        part.point = (*part.point[: part.ndim - common], *value[len(value) - common :])
+        before, steps = part.point[part.ndim - common :], source.nsteps[len(value) - common :]
+        # Along an axis of one step there is no choice: whoever has more stays where they are.
+        moved = [new if count > 1 else old for old, new, count in zip(before, value[-common:], steps, strict=True)]
+        part.point = (*part.point[: part.ndim - common], *moved)

@@ -41,7 +41,11 @@ class WholeView:
         viewers[0].dims.events.ndisplay.connect(self.fit)
         for viewer in viewers:
             viewer.canvas.events.size.connect(self._on_size)
-        self.fit()
+        try:
+            self.fit()
+        except Exception:  # nobody could close this
+            self.close()
+            raise
 
     @property
     def is_fitted(self) -> bool:
@@ -67,7 +71,8 @@ class WholeView:
 
     def close(self) -> None:
         """Let go of the viewers, and put the camera back where nobody has moved it; safe to call twice."""
-        viewer, before, was_fitted = self._viewers[0](), self._before, self.is_fitted
+        viewer, before = self._viewers[0](), self._before
+        was_fitted = self.is_fitted or math.isnan(self._fitted)
         self._before = None
         if before is None:
             return

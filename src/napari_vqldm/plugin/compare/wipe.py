@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from qtpy.QtCore import QTimer
 
 from napari_vqldm.errors import ShapeError
 from napari_vqldm.plugin.compare.looks import VisibleOnly, look_of
 from napari_vqldm.plugin.compare.marks import Divider
 from napari_vqldm.plugin.compat import bare
+from napari_vqldm.plugin.layers.transform import transform_of
 
 NAME = "wipe"
+REST_MS = 40  # between two moves of the divider: in 3D each one sends the whole volume to the graphics card
 
 
 class WipedArray:
@@ -68,7 +71,7 @@ class Wipe:
     ----------
     layer : Image or None
         The wiped layer; None after the end.
-    divider : Divider
+    divider : Divider or None
         The line between the two.
     """
 
@@ -86,44 +89,74 @@ class Wipe:
         self._viewer = weakref.ref(viewer)
         self._parents = (weakref.ref(source), weakref.ref(reconstruction))
         self._on_ended = on_ended
+        self._wanted: float | None = None
+        self._rest = QTimer()
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST_MS)
+        self._rest.timeout.connect(self._move_to_wanted)
+        self.layer: Any = None
+        self.divider: Divider | None = None
         self._visible: VisibleOnly | None = VisibleOnly(viewer, [])
-        placed = reconstruction.ndim - 3  # a series lends the transform of its last three axes
-        self.layer = viewer.add_image(
-            self.array.data,
-            name=_free_name(viewer),
-            scale=reconstruction.scale[placed:],
-            translate=reconstruction.translate[placed:],
-            rotate=np.asarray(reconstruction.rotate)[placed:, placed:],
-            units=tuple(reconstruction.units)[placed:],
-            axis_labels=tuple(reconstruction.axis_labels)[placed:],
-            **look_of(source),
-        )
-        self.divider = Divider(viewer, self.layer)
+        try:
+            n = reconstruction.ndim  # a series lends the transform of its last three axes
+            self.layer = viewer.add_image(
+                self.array.data,
+                name=_free_name(viewer),
+                **transform_of(reconstruction, (n - 3, n - 2, n - 1)).arguments(),
+                **look_of(source),
+            )
+            self.divider = Divider(viewer, self.layer)
+        except Exception:  # nobody holds a view that was not made: the layers must not stay hidden
+            self._put_back()
+            raise
         viewer.layers.events.removed.connect(self._on_removed)
 
     def move(self, share: float) -> None:
-        """Put the divider at a share of the width, 0 to 1."""
+        """Put the divider at a share of the width, 0 to 1; of shares that come faster than pictures the last counts."""
+        self._wanted = share
+        if not self._rest.isActive():
+            self._move_to_wanted()
+
+    def show_voxels(self, left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> None:
+        """Show other voxels of the same shape, such as those of another frame; the divider stays."""
         if self._visible is None:
             return
-        self.array.move(round(share * self.array.data.shape[-1]))
-        self.divider.move(self.array.divider)
-        self.layer.refresh(thumbnail=False, extent=False)
+        array = WipedArray(left, right)
+        array.move(self.array.divider)
+        self.array, self.layer.data = array, array.data
 
     def end(self) -> None:
         """Remove the layer and put the visibility back; safe to call twice."""
         if self._visible is None:
             return
-        visible, self._visible = self._visible, None
-        viewer = self._viewer()
-        layer, self.layer = self.layer, None
-        self.divider.close()
-        if viewer is not None:
-            viewer.layers.events.removed.disconnect(self._on_removed)
-            if layer in viewer.layers:
-                viewer.layers.remove(layer)
-            visible.close()
+        self._put_back()
         if self._on_ended is not None:
             self._on_ended()
+
+    def _move_to_wanted(self) -> None:
+        share, self._wanted = self._wanted, None
+        if self._visible is None or self.divider is None or share is None:
+            return
+        self.array.move(round(share * self.array.data.shape[-1]))
+        self.divider.move(self.array.divider)
+        self.layer.refresh(thumbnail=False, extent=False)
+        self._rest.start()
+
+    def _put_back(self) -> None:
+        """Take away what was added, and show what was hidden."""
+        visible, self._visible = self._visible, None
+        layer, self.layer = self.layer, None
+        self._rest.stop()
+        if self.divider is not None:
+            self.divider.close()
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        viewer.layers.events.removed.disconnect(self._on_removed)
+        if layer is not None and layer in viewer.layers:
+            viewer.layers.remove(layer)
+        if visible is not None:
+            visible.close()
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer or any(ref() is event.value for ref in self._parents):

@@ -6,14 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from napari_vqldm.compare import Comparison
+    from napari_vqldm.metrics.distribution import Spectrum
 
 
 def numbers_text(comparison: Comparison) -> str:
     """Return one line: how close the reconstruction is to its input."""
     if comparison.is_identical:
         return "Identical to the input, voxel for voxel."
+    if not comparison.is_measured:
+        return f"Not compared with the input: {comparison.noise.reason}."
     psnr = "not defined" if comparison.psnr_db is None else decibel(comparison.psnr_db)
     ssim = "not defined" if comparison.ssim is None else f"{comparison.ssim:.3f}"
     return f"Against the input: PSNR {psnr}, SSIM {ssim}, mean difference {comparison.mean_absolute_error:.3g}."
@@ -22,7 +27,7 @@ def numbers_text(comparison: Comparison) -> str:
 def ceiling_text(comparison: Comparison) -> str:
     """Return what the noise of the input allows, and what the distance to that means."""
     ceiling, psnr = comparison.noise_ceiling_db, comparison.psnr_db
-    if comparison.is_identical:
+    if comparison.is_identical or not comparison.is_measured:
         return ""
     if ceiling is None:
         return f"Noise ceiling: not known, {comparison.missing.get('noise_ceiling_db', 'no noise was found')}."
@@ -48,6 +53,8 @@ def series_text(comparisons: Sequence[Comparison]) -> str:
 def plane_text(comparison: Comparison) -> str:
     """Return the best and the worst plane in words: what the plot shows, without a plot."""
     per_z = comparison.psnr_per_z_db
+    if not comparison.is_measured:
+        return ""
     if per_z is None or not len(per_z):
         return "PSNR per plane: " + comparison.missing.get("psnr_per_z_db", "not defined") + "."
     worst, best = int(per_z.argmin()), int(per_z.argmax())
@@ -59,23 +66,28 @@ def plane_text(comparison: Comparison) -> str:
 def spectrum_text(comparison: Comparison, cutoff_per_um: float | None) -> str:
     """Return how much power the reconstruction keeps below and above the cut-off of the optics."""
     a, b = comparison.spectrum, comparison.reconstruction_spectrum
+    if not comparison.is_measured:
+        return ""
     if a is None or b is None:
         return "Power spectrum: " + comparison.missing.get("spectrum", "not defined") + "."
+    everything = np.ones(len(a.power), bool)
     if cutoff_per_um is None:
-        return (
-            f"Power spectrum (thin line: input): {_share(b.power.sum(), a.power.sum())} of the input's power is kept."
-        )
+        return f"Power spectrum (thin line: input): {_kept(a, b, everything)} of the input's power is kept."
     inside = a.frequency_per_um <= cutoff_per_um
-    kept = _share(b.power[inside].sum(), a.power[inside].sum())
-    beyond = _share(b.power[~inside].sum(), a.power[~inside].sum())
-    text = (
-        f"Power spectrum (thin line: input): {kept} of the input's power is kept below the cut-off of the optics "
-        f"({cutoff_per_um:.2g} cycles/µm)"
-    )
+    optics = f"the cut-off of the optics that the model was trained on ({cutoff_per_um:.2g} cycles/µm)"
+    if inside.all():
+        return (
+            f"Power spectrum (thin line: input): {_kept(a, b, everything)} of the input's power is kept. This spectrum "
+            f"ends before {optics}."
+        )
+    text = f"Power spectrum (thin line: input): {_kept(a, b, inside)} of the input's power is kept below {optics}"
     if comparison.noise.is_measurable:
-        return f"{text}, {beyond} above it, where the optics pass nothing: what this input has there is noise."
+        return (
+            f"{text}, {_kept(a, b, ~inside)} above it, where such optics pass next to nothing: what this input has "
+            "there is noise."
+        )
     # A share of next to nothing says nothing: without noise the power above the cut-off is that of rounding.
-    return f"{text}. Above it the optics pass nothing, and no noise was found in this input."
+    return f"{text}. Above it such optics pass next to nothing, and no noise was found in this input."
 
 
 def cutoff_of(optics: object) -> float | None:
@@ -90,5 +102,11 @@ def decibel(value: float) -> str:
     return "identical" if math.isinf(value) and value > 0 else f"{value:.1f} dB"
 
 
-def _share(part: float, whole: float) -> str:
-    return "all" if whole <= 0 else f"{100.0 * part / whole:.0f} %"
+def _kept(a: Spectrum, b: Spectrum, rings: np.ndarray) -> str:
+    """Share of the power of ``a`` on these rings that ``b`` has.
+
+    A spectrum holds means: a ring has as many frequencies as it is long, so that means count by its radius.
+    """
+    radius = a.frequency_per_um[rings]
+    whole = float(radius @ a.power[rings])
+    return "all" if whole <= 0 else f"{100.0 * float(radius @ b.power[rings]) / whole:.0f} %"

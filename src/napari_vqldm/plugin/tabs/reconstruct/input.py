@@ -12,7 +12,15 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QPushButton, QVBox
 from napari_vqldm.errors import VolumeError, VqldmError
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.layers import Box, LayerInfo, box_of_shapes, box_of_view, describe
+from napari_vqldm.plugin.layers import (
+    Box,
+    LayerInfo,
+    box_of_shapes,
+    box_of_view,
+    describe,
+    shown_channel,
+    write_voxel_size,
+)
 from napari_vqldm.plugin.state.reconstruct import FRAMES, REGIONS, ReconstructState
 from napari_vqldm.plugin.widgets import HelpLabel, LayerPicker
 from napari_vqldm.plugin.widgets.fold import Fold
@@ -159,10 +167,13 @@ class InputForm(QWidget):
         self._watch(layer)
         info = describe(layer) if layer is not None else None
         self.state.take_voxel_size_of(info)
-        self.state.channel = 0
+        viewer = self._viewer()
+        # Start from the channel in view, as the time point does.
+        self.state.channel = shown_channel(viewer, layer, info) if info is not None and viewer is not None else 0
         self.channel.blockSignals(True)
         self.channel.clear()
         self.channel.addItems([str(i) for i in range(info.num_channels if info is not None else 1)])
+        self.channel.setCurrentIndex(self.state.channel)
         self.channel.blockSignals(False)
         self._show(info)
         self.changed.emit()
@@ -195,15 +206,10 @@ class InputForm(QWidget):
         size = self.desk.guarded(lambda: self.state.voxel_size_um(info))
         if size is None:
             return
-        scale, units = list(layer.scale), [str(unit) for unit in layer.units]
-        for axis, value in zip(info.spatial_axes, size, strict=True):
-            scale[axis], units[axis] = value, "um"
-        ratio = np.asarray(scale) / np.asarray(layer.scale)
         shapes = self.shapes_layer if self.state.region == "shapes" else None
-        layer.units = units
-        layer.scale = scale
+        ratio = write_voxel_size(layer, info, size)
         if shapes is not None and 2 <= shapes.ndim <= layer.ndim:
-            shapes.units = units[-shapes.ndim :]
+            shapes.units = [str(unit) for unit in layer.units][-shapes.ndim :]
             shapes.scale = np.asarray(shapes.scale) * ratio[-shapes.ndim :]
 
     def _image_layers(self) -> list[Any]:

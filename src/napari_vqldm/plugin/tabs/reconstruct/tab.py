@@ -75,7 +75,7 @@ class ReconstructTab(QWidget):
         if plan is None:
             return
         sources, request = plan
-        result = ResultLayer(self.desk, layer, sources)
+        result = ResultLayer(self.desk, layer, sources, request)
         self.estimate.clear_refusal()
         ask = None if is_forced else _ask_for(sources[0], len(sources), request)
         work = reconstruct_work(self.desk.model.spec(), sources, request, ask=ask)
@@ -244,4 +244,4 @@ class ReconstructTab(QWidget):
 
 def _ask_for(source: LayerSource, frames: int, request: dict[str, Any]) -> Ask:
     """The question what so many volumes like this one take."""
-    return reconstruction_ask(source.shape, source.voxel_size_um, frames, request)
+    return reconstruction_ask(source.shape, source.voxel_size_um, frames, request, is_compared=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
 from napari_vqldm.plugin.inference.estimating import check
 from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.tiles import retrying
 from napari_vqldm.plugin.layers.add import Limits, limits_of
 from napari_vqldm.plugin.layers.source import LayerSource
 from napari_vqldm.volume import Volume, hash_voxels
@@ -43,7 +44,7 @@ class FrameDone:
     volume : Volume
         The reconstruction.
     comparison : Comparison
-        With the input.
+        With the input; `napari_vqldm.compare.not_compared` where memory ran out.
     source_sha256 : str
         Fingerprint of the voxels that were read.
     file : FileInput or None
@@ -151,7 +152,9 @@ def uncertainty_work(
         volume = source.read()
         result = None
         chosen = {**request, **{key: value for key, value in tiles.items() if key != "max_voxels"}}
-        for step in _retrying(lambda n: uncertainty_steps(model, volume, **chosen, max_voxels=n), tiles):
+        for step in retrying(
+            lambda n: uncertainty_steps(model, volume, **chosen, max_voxels=n), tiles.get("max_voxels")
+        ):
             if isinstance(step, Note):
                 yield step
                 continue
@@ -181,36 +184,47 @@ def read_work(*sources: LayerSource) -> Work:
 def _frame_steps(
     model: Model, source: LayerSource, request: Mapping[str, Any], frame: int, num_frames: int
 ) -> Iterator[Any]:
-    """Steps of one frame. Every frame counts as many steps as it has tiles, and one for the comparison."""
-    from napari_vqldm.compare import compare
+    """Steps of one frame: those of its tiles, and those of its comparison, the last of which is the `FrameDone`."""
+    from napari_vqldm.compare import num_comparison_steps
     from napari_vqldm.reconstruct import reconstruct_steps
 
     volume = source.read()
     chosen = {key: value for key, value in request.items() if key != "max_voxels"}
-    result, count = None, 1
-    for step in _retrying(lambda n: reconstruct_steps(model, volume, **chosen, max_voxels=n), request):
+    result, compared = None, num_comparison_steps(volume.shape)
+    count = compared + 1
+    for step in retrying(lambda n: reconstruct_steps(model, volume, **chosen, max_voxels=n), request.get("max_voxels")):
         if isinstance(step, Note):
             yield step
             continue
-        count = step.total + 1
+        count = step.total + compared
         result = step.volume if step.volume is not None else result
         yield Progress(frame * count + step.index, num_frames * count)
     if result is None:  # reconstruct_steps ends with a volume or raises
         return
-    comparison = compare(volume, result)
+    comparison = yield from _compared(volume, result, frame * count + count - compared, num_frames * count)
     inputs = _inputs(source, volume)
     fingerprint = hash_voxels(volume)
     total = num_frames * count
     yield FrameDone((frame + 1) * count - 1, total, frame, result, comparison, fingerprint, inputs.get(fingerprint))
 
 
-def _retrying(make_steps: Callable[[int], Iterator[Any]], request: Mapping[str, Any]) -> Iterator[Any]:
-    """Steps of the core, again with smaller tiles when memory runs out; a retry is told as a note."""
-    from napari_vqldm.coding import MAX_VOXELS
-    from napari_vqldm.memory import SmallerTiles, with_smaller_tiles
+def _compared(volume: Volume, result: Volume, first: int, total: int) -> Generator[Any, None, Comparison]:
+    """Compare, from progress ``first`` of ``total`` on; where memory runs out the result stays without numbers."""
+    from napari_vqldm.compare import compare_steps, not_compared
+    from napari_vqldm.memory import free_memory, is_out_of_memory
 
-    for step in with_smaller_tiles(make_steps, request.get("max_voxels", MAX_VOXELS)):
-        yield Note(step.text) if isinstance(step, SmallerTiles) else step
+    try:
+        for step in compare_steps(volume, result):
+            if step.result is not None:
+                return step.result
+            yield Progress(first + step.index, total)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler: the arrays that the error's frames hold are gone by now.
+    free_memory()
+    yield Note("The reconstruction is done, but not compared with its input: too little memory is free.")
+    return not_compared("too little memory was free")
 
 
 def _inputs(source: LayerSource, volume: Volume) -> dict[str, FileInput]:
