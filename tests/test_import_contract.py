@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 GUI = ("napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "magicgui", "superqt", "psygnal", "pyqtgraph")
 TORCH_FREE = (
     "condition_ranges", "errors", "memory", "volume", "config", "config_base", "config_diffusion", "config_networks",
-    "config_simulation", "card", "intensity", "tiles", "resample", "pictures", "files",
+    "config_simulation", "card", "intensity", "tiles", "resample", "pictures", "files", "sampling_plan", "estimate",
 )  # fmt: skip
 EVERY_MODULE = sorted(
     info.name

@@ -25,7 +25,7 @@ QT_BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6"}
 EXTRAS = {"napari", "train", "zarr", "metrics", "formats", "test", "docs", "all"}
 BASE = {
     *("torch", "monai", "einops", "numpy", "scipy", "scikit-image", "tifffile", "pydantic", "safetensors"),
-    *("typer", "rich", "qtpy", "magicgui", "superqt", "pyqtgraph"),
+    *("psutil", "typer", "rich", "qtpy", "magicgui", "superqt", "pyqtgraph"),
 }
 
 
@@ -117,7 +117,8 @@ def test_wheel_holds_samples_presets_and_types(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     presets = {f"napari_vqldm/training/presets/{name}.toml" for name in ("smoke-ldm", "smoke-vq-ldm", "ldm", "vq-ldm")}
     assert presets | {"napari_vqldm/py.typed"} <= names
-    assert [name for name in names if name.startswith("napari_vqldm/files/samples/") and name.endswith(".tif")]
+    stacks = ("spindle3d_multidna2.tif", "spindle_morph_volume00.tif", "generated_ldm.ome.tif")
+    assert {f"napari_vqldm/files/samples/{name}" for name in stacks} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
 

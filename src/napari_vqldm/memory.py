@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
+
+import psutil
 
 from napari_vqldm.errors import MemoryLimitError, ShapeError, VqldmError
 
@@ -25,6 +26,7 @@ _SIGNS = (
     "alloc_failed",  # cuDNN and cuBLAS
 )
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 S = TypeVar("S")
 
@@ -58,7 +60,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def available_bytes(device: str = "cpu") -> int | None:
-    """Return the memory that new work may take on a device, or all of the computer's where no more is told.
+    """Return the memory that new work may take on a device.
 
     Parameters
     ----------
@@ -84,50 +86,40 @@ def available_bytes(device: str = "cpu") -> int | None:
     return None
 
 
-def _available_main_memory() -> int | None:
+def _available_main_memory() -> int:
     """Free main memory: of the system, or of the job or container if that gets less."""
-    found = [value for value in (_system_free(), _cgroup_free()) if value is not None]
-    return min(found) if found else None
+    return min([_system_free(), *_cgroups_free()])
 
 
-def _system_free() -> int | None:
+def _system_free() -> int:
+    return int(psutil.virtual_memory().available)
+
+
+def _cgroups_free() -> Iterator[int]:
+    """What this process may still take in each limited control group that it is in (Linux, version 2).
+
+    Limits of Slurm and systemd lie in the group of the process or above it; a container sees its own as the root.
+    """
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    if sys.platform == "win32":
-        return _windows_free()
+        lines = _OWN_CGROUP.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    own = next((line[len("0::/") :] for line in lines if line.startswith("0::/")), "")
+    group = _CGROUP / own
+    for folder in [group, *group.parents]:
+        if not folder.is_relative_to(_CGROUP):
+            return
+        free = _cgroup_free(folder)
+        if free is not None:
+            yield free
+
+
+def _cgroup_free(folder: Path) -> int | None:
+    """What the processes of one control group may still take together; None without a limit."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def _windows_free() -> int | None:
-    """``ullAvailPhys`` of GlobalMemoryStatusEx."""
-    numbers = ("total", "available", "total_page", "available_page", "total_virtual", "available_virtual", "extended")
-
-    class Status(ctypes.Structure):
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in numbers),
-        ]
-
-    status = Status()
-    status.length = ctypes.sizeof(Status)
-    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  # exists on Windows alone
-    return int(status.available) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else None
-
-
-def _cgroup_free() -> int | None:
-    """What a job or container (Linux control groups, version 2) may still take; None without a limit."""
-    try:
-        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-        parts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        parts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
         cached = int(parts.get("inactive_file", 0))  # given up when memory is wanted
         return None if limit == "max" else max(0, int(limit) - used + cached)
     except (OSError, ValueError):

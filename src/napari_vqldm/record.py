@@ -88,17 +88,23 @@ def why_not_recordable(volume: Volume) -> str | None:
     The record of the volume decides. One that says nothing is refused where it shows noise (see
     `napari_vqldm.metrics.noise.estimate_noise`).
     """
-    if volume.provenance.get("verb") in (None, "read"):
+    source = _uncropped(volume.provenance)
+    if source.get("verb") in (None, "read"):
         is_noisy = estimate_noise(volume.data).is_measurable
         return "it shows noise, so it is a recording already" if is_noisy else None
-    return _why_not(volume.provenance, volume.name)
+    return _why_not(source, volume.name)
+
+
+def _uncropped(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the record of what a volume was cut out of: a box holds noise if that does."""
+    while provenance.get("verb") == "crop":
+        provenance = provenance.get("request", {}).get("source", {})
+    return provenance
 
 
 def _why_not(provenance: Mapping[str, Any], name: str) -> str | None:
     """Say why a volume with this record cannot be recorded."""
     verb, request = provenance.get("verb"), provenance.get("request", {})
-    if verb == "crop":
-        return _why_not(request.get("source", {}), name)
     if verb in ("residual", "uncertainty"):
         return f"it is no image but a map ({verb})"
     if verb == "record" or (verb == "generate" and request.get("camera") is not None):
@@ -132,9 +138,8 @@ def _stacks_behind(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]
 
 def _is_in_filament_units(provenance: Mapping[str, Any]) -> bool:
     """Tell whether the record of a stack says that its unit is the peak of one filament."""
+    provenance = _uncropped(provenance)
     verb, request = provenance.get("verb"), provenance.get("request", {})
-    if verb == "crop":
-        return _is_in_filament_units(request.get("source", {}))
     if verb == "simulate":
         return request.get("camera") is None or request.get("part") == "clean"
     return verb in ("generate", "interpolate") and request.get("camera") is None and "ends" not in request

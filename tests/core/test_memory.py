@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -152,25 +153,43 @@ def test_a_reconstruction_goes_on_and_equals_the_one_with_these_tiles(
     assert np.array_equal(result.volume.data, reconstruct(model, stack, max_voxels=sizes[-1]).data)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_free_memory_is_told() -> None:
+def test_free_memory_is_told_and_less_than_all() -> None:
     free = available_bytes()
-    assert free is not None and free > 0
-    assert free < 2**50
+    assert free is not None and 0 < free < psutil.virtual_memory().total
+
+
+def limit_group(folder: Path, limit: str, used: int, cached: int) -> None:
+    """Write what the kernel tells of a control group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 2000\ninactive_file {cached}\n")
 
 
 def test_a_container_gets_less_than_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "none")
     monkeypatch.setattr(memory, "_system_free", lambda: 10_000)
     assert available_bytes() == 10_000
-    (tmp_path / "memory.max").write_text("5000\n")
-    (tmp_path / "memory.current").write_text("3000\n")
-    (tmp_path / "memory.stat").write_text("anon 2000\ninactive_file 500\n")
+    limit_group(tmp_path, "5000", 3000, 500)
     assert available_bytes() == 2500
-    (tmp_path / "memory.max").write_text("max\n")
+    limit_group(tmp_path, "max", 3000, 500)
     assert available_bytes() == 10_000
-    monkeypatch.setattr(memory, "_system_free", lambda: None)
-    assert available_bytes() is None
+
+
+def test_a_batch_job_gets_what_its_groups_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "proc-self-cgroup"
+    own.write_text("0::/slurm/job_7/step_0\n")
+    root = tmp_path / "cgroup"
+    monkeypatch.setattr(memory, "_CGROUP", root)
+    monkeypatch.setattr(memory, "_OWN_CGROUP", own)
+    monkeypatch.setattr(memory, "_system_free", lambda: 10_000)
+    limit_group(root / "slurm/job_7", "4000", 1000, 0)
+    limit_group(root / "slurm/job_7/step_0", "max", 900, 0)
+    limit_group(root / "slurm/job_8", "50", 0, 0)
+    assert available_bytes() == 3000
+    limit_group(root / "slurm/job_7/step_0", "1000", 900, 0)
+    assert available_bytes() == 100
 
 
 def test_memory_of_devices_is_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:

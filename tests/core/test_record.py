@@ -79,6 +79,8 @@ def test_what_holds_camera_noise_already_is_refused(ldm: Model, clean: Volume) -
         "simulated, older record": dataclasses.replace(noisy, provenance=older),
         "a box of it": crop(record(clean, CAMERA), ((0, 4), (0, 20), (0, 20))),
         "without a record": foreign,
+        "a box of a stack without a record": crop(foreign, ((0, 4), (0, 20), (0, 20))),
+        "a box of a box of it": crop(crop(foreign, ((0, 4), (0, 20), (0, 20))), ((0, 4), (2, 20), (2, 20))),
     }
     for name, volume in refused.items():
         with pytest.raises(VolumeError, match="noise"):
