@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -128,9 +129,11 @@ def test_values_finer_than_the_step_stay_as_they_are(form: Form, state: State) -
 def test_a_disabled_row_says_why(form: Form) -> None:
     row = form.rows["blur"]
     form.set_enabled("blur", False, "This model returns noisy volumes")
-    assert not row.view.isEnabled() and row.view.toolTip() == "This model returns noisy volumes"
+    assert not row.view.isEnabled() and not row.widget.native.isEnabled()
+    widgets = (row.label, row.view, row.widget.native)  # one may lie on the other
+    assert {widget.toolTip() for widget in widgets} == {"This model returns noisy volumes"}
     form.set_enabled("blur", True)
-    assert row.view.isEnabled() and row.view.toolTip() == "Extra blur"
+    assert row.view.isEnabled() and {widget.toolTip() for widget in widgets} == {"Extra blur"}
 
 
 def test_every_row_has_help_and_fits_320_pixels(form: Form, qtbot: Any) -> None:
@@ -164,3 +167,68 @@ def test_scrolling_over_a_number_does_not_change_it(form: Form, state: State, qt
     )  # fmt: skip
     QApplication.sendEvent(native, wheel)
     assert state.count == 2 == shown(form, "count")
+
+
+# --- values that start as None ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Free:
+    offset: float | None = knob(None, label="Offset", tooltip="Any number", step=1.0, nullable="measured")
+    gain: float | None = knob(None, label="Gain", tooltip="Above 0", min=1e-5, decimals=3, nullable="measured")
+    tile: int | None = knob(None, label="Tile", tooltip="Voxels", min=8, max=64, nullable="automatic", start=32)
+    below: int | None = knob(None, label="Below", tooltip="Below 0", max=-2, nullable="none")
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+
+def test_a_value_that_is_switched_on_starts_where_it_makes_sense(qtbot: Any) -> None:
+    state = Free()
+    form = make_form(state, ("offset", "gain", "tile", "below"))
+    qtbot.addWidget(form)
+    for row in form.rows.values():
+        row.switch.setChecked(True)
+    assert (state.offset, state.gain, state.tile, state.below) == (0.0, 1e-5, 32, -2)
+    assert form.rows["gain"].widget.native.minimum() == 1e-5  # not rounded to 0
+
+
+def states() -> list[Any]:
+    from napari_vqldm.plugin.state.interpolate import InterpolateState
+    from napari_vqldm.plugin.state.reconstruct import ReconstructState
+    from napari_vqldm.plugin.state.sample import SampleState
+
+    return [ReconstructState, SampleState, InterpolateState]
+
+
+@pytest.mark.parametrize("kind", states())
+def test_numbers_of_the_dock_start_within_what_they_mean(kind: Any, qtbot: Any) -> None:
+    state = kind()
+    names = [field.name for field in dataclasses.fields(state) if field.metadata and getattr(state, field.name) is None]
+    form = make_form(state, names)
+    qtbot.addWidget(form)
+    assert names
+    for name, row in form.rows.items():
+        row.switch.setChecked(True)
+        value = getattr(state, name)
+        if not isinstance(value, str):
+            assert row.knob.min is None or value >= row.knob.min
+            assert -1e6 < value < 1e7
+
+
+def test_intensities_of_an_image_between_0_and_1_can_be_typed(qtbot: Any) -> None:
+    from napari_vqldm.plugin.state.reconstruct import ReconstructState
+    from napari_vqldm.tiles import MAX_VOXELS
+
+    state = ReconstructState()
+    form = make_form(state, ("background", "scale", "max_voxels"))
+    qtbot.addWidget(form)
+    for row in form.rows.values():
+        row.switch.setChecked(True)
+    assert (state.background, state.scale, state.max_voxels) == (0.0, 1.0, MAX_VOXELS)
+    for name, text in (("background", "0.0341"), ("scale", "0.0025")):
+        native = form.rows[name].widget.native
+        native.selectAll()
+        qtbot.keyClicks(native, text)
+        qtbot.keyClick(native, Qt.Key.Key_Return)
+    assert (state.background, state.scale) == (0.0341, 0.0025)
+    assert state.to_request()["intensity"].scale == 0.0025

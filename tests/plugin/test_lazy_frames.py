@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ NUM = 6
 class Table:
     """As much of a desk as frames need."""
 
-    def __init__(self, budget_bytes: int = 2**20) -> None:
-        self.runner = Runner(make_engine=BaseEngine)
+    def __init__(self, budget_bytes: int = 2**20, make_engine: type[BaseEngine] = BaseEngine) -> None:
+        self.runner = Runner(make_engine=make_engine)
         self.frames = ByteCache(budget_bytes)
         self.run = self.runner.run
 
@@ -122,18 +123,49 @@ def test_another_thread_never_gets_a_stand_in(frames, wait_until):
     np.testing.assert_array_equal(found[0], truth(3))
 
 
-def test_a_job_that_reads_the_layer_gets_full_frames(table, frames, wait_until):
-    frames[0]  # as the layer that shows it does
-    wait_until(lambda: frames.is_ready(0))
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_a_job_that_reads_the_layer_gets_full_frames(table, frames, decoder, wait_until, is_shown):
+    """Also where none of them was decoded before: a job that waited for another one would wait for ever."""
+    if is_shown:
+        frames[0]  # as the layer that shows it does
+        wait_until(lambda: frames.is_ready(0))
     found = []
 
     def work(_engine: BaseEngine) -> Iterator[object]:
         yield from ()
-        return frames[4]
+        return frames[4], threading.get_ident()
 
     table.run("Read", work, on_done=found.append)
-    wait_until(lambda: found)
-    np.testing.assert_array_equal(found[0], truth(4))
+    wait_until(lambda: found, timeout=10_000)
+    np.testing.assert_array_equal(found[0][0], truth(4))
+    assert decoder.threads == {found[0][1]}
+
+
+def test_decoding_in_a_job_of_somebody_else_leaves_its_settings(decoder, wait_until):
+    class Settings(BaseEngine):
+        precision = "fp32"
+
+        @contextmanager
+        def suspended(self) -> Iterator[None]:
+            before = self.precision
+            yield
+            self.precision = before
+
+    def decode(engine: Settings, index: int) -> Generator[object, None, np.ndarray]:
+        engine.precision = "bf16"
+        return (yield from decoder(engine, index))
+
+    def work(engine: Settings) -> Iterator[object]:
+        yield from ()
+        return frames[4], engine.precision
+
+    found = []
+    table = Table(make_engine=Settings)
+    frames = LazyFrames(NUM, SHAPE, decode, None, table)
+    table.run("Read", work, on_done=found.append)
+    wait_until(lambda: found, timeout=10_000)
+    table.runner.close()
+    assert found[0][1] == "fp32"
 
 
 def test_scrubbing_decodes_no_more_than_was_looked_at_and_ends_with_the_last(frames, decoder, wait_until):

@@ -23,7 +23,7 @@ from napari_vqldm.plugin.settings import PLUGIN
 from napari_vqldm.plugin.tabs.interpolate.end import SEED
 from napari_vqldm.volume import Volume
 
-pytestmark = pytest.mark.slow  # each tab has a quick test of its own script
+pytestmark = [pytest.mark.slow, pytest.mark.both_bindings]  # each tab has a quick test of its own script
 
 SHAPE = (8, 16, 16)
 SIZE = (0.22, 0.2, 0.2)

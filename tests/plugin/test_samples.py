@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import napari_vqldm as nv
 from napari_vqldm.files import read_volume
 from napari_vqldm.files.samples import sample_path
 from napari_vqldm.plugin import samples
-from napari_vqldm.plugin.layers import add_volume
+from napari_vqldm.plugin.layers import add_volume, snapshot
 from napari_vqldm.plugin.layers.data import layer_data
 from napari_vqldm.plugin.settings import PLUGIN
 from napari_vqldm.volume import Volume
@@ -30,20 +32,32 @@ def test_all_are_in_the_manifest() -> None:
     assert tuple(entry.key for entry in found[PLUGIN]) == KEYS
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key != "generated"])
+@pytest.mark.parametrize("key", KEYS)
 def test_sample_is_one_complete_layer(viewer: napari.Viewer, key: str) -> None:
     (layer,) = viewer.open_sample(PLUGIN, key)
     check_layer(layer, VERBS.get(key, "simulate"))
 
 
+def test_the_generated_sample_opens_without_torch() -> None:
+    """It is read from a file: the window does not wait for a model."""
+    code = (
+        "import sys\nfrom napari_vqldm.plugin import samples\n"
+        "((data, attributes, kind),) = samples.generated()\n"
+        "record = attributes['metadata']['napari_vqldm']\n"
+        "print(data.shape, record['verb'], record['request']['seed'], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "(32, 88, 88) generate 1 False", done.stderr
+
+
 @pytest.mark.slow
-def test_generated_sample_is_what_python_gives(viewer: napari.Viewer) -> None:
+def test_the_generated_sample_is_what_its_record_gives(viewer: napari.Viewer) -> None:
     (layer,) = viewer.open_sample(PLUGIN, "generated")
-    check_layer(layer, "generate")
-    assert layer.metadata["napari_vqldm"]["request"]["steps"] == samples.GENERATED_STEPS
-    assert f"{samples.GENERATED_STEPS} steps" in layer.name
-    (volume,) = nv.generate(nv.load("ldm"), seed=samples.SEED, steps=samples.GENERATED_STEPS)
-    assert np.array_equal(layer.data, volume.data)
+    result = nv.reproduce(snapshot(layer).read())
+    # Another processor or build rounds differently, and then that is what the report has to say.
+    assert not result.is_changed and (result.is_equal or result.differences), result.verdict
+    assert result.max_abs_difference is not None
+    assert result.max_abs_difference <= 0.05 * float(np.ptp(layer.data)), result.verdict
 
 
 def check_layer(layer: Any, verb: str) -> None:

@@ -49,8 +49,8 @@ def test_request_holds_arguments_of_the_verb(header, a, b, mode):
     assert state.mode == mode
     accepted = set(inspect.signature(interpolate_steps).parameters)
     assert set(state.to_request(header)) <= accepted
-    if mode == "seeds":  # precision is that of the model; the model itself is loaded by the job
-        assert set(state.to_request(header)) == accepted - {"model", "precision"}
+    if mode == "seeds":  # the job has model and precision; tiles are for encoded ends
+        assert set(state.to_request(header)) == accepted - {"model", "precision", "max_voxels"}
 
 
 def test_request_of_the_seed_that_meets_a_layer_holds_arguments_of_generate(header):

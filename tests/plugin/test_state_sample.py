@@ -186,6 +186,20 @@ def test_script_of_the_automatic_device_runs(tiny_checkpoints):
     assert namespace["volumes"][0].shape == (4, 8, 8)
 
 
+@pytest.mark.parametrize("is_windows", [False, True])
+def test_command_of_a_request_is_quoted_for_the_shell(tiny_checkpoints, tmp_path, monkeypatch, is_windows):
+    import shutil
+
+    from napari_vqldm.recipe import shell
+
+    monkeypatch.setattr(shell, "_IS_WINDOWS", is_windows)
+    path = shutil.copy(tiny_checkpoints["ldm"], tmp_path / "my model.safetensors")
+    model = ModelState(device="cpu", threads=1)
+    model.open(path)
+    line = request_command(model, SampleState(1, 4, 8, 8).to_request())
+    assert (f'"{path}"' if is_windows else f"'{path}'") in line
+
+
 def test_command_of_a_request_writes_the_same_volumes(tiny_checkpoints, tmp_path, monkeypatch):
     import shlex
 

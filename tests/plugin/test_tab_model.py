@@ -60,7 +60,8 @@ def test_the_open_model_is_chosen_and_its_card_is_shown(tab, desk):
 
 
 def test_scores_are_grouped_by_what_they_measure_in_the_words_of_the_report(tab, desk):
-    from napari_vqldm.plugin.tabs.model.card_text import GATES, card_text
+    from napari_vqldm.plugin.tabs.model.card_text import card_text
+    from napari_vqldm.report.scorecard import GATES
     from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION
 
     header = desk.model.header

@@ -202,10 +202,14 @@ def test_rolling_always_gives_another_seed_and_keep_holds_it(qtbot: Any) -> None
         seeds.append(box.seed)
         assert box.edit.text() == str(box.seed)
     assert all(a != b for a, b in itertools.pairwise(seeds))
-    assert box.next_seed() != seeds[-1]
+    assert box.next_seed() == seeds[-1]  # what is shown, once
+    used = [seeds[-1], *(box.next_seed() for _ in range(5))]
+    assert all(a != b for a, b in itertools.pairwise(used)) and box.seed == used[-1]
     box.keep_box.setChecked(True)
     kept = box.seed
     assert box.next_seed() == box.next_seed() == kept
+    box.keep_box.setChecked(False)
+    assert box.next_seed() != kept  # used while it was kept
     with pytest.raises(ValueError, match="expected a seed"):
         box.seed = -1
     assert box.minimumSizeHint().width() <= NARROW

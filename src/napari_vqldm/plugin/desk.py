@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_vqldm.errors import VqldmError
+from napari_vqldm.files.provenance import is_series
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.inference.cache import ByteCache
 from napari_vqldm.plugin.inference.engine import Engine
@@ -19,7 +20,7 @@ from napari_vqldm.plugin.inference.runner import Runner
 from napari_vqldm.plugin.inference.timing import Timing
 from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, shown_time, snapshot
 from napari_vqldm.plugin.layers.undo import Undo
-from napari_vqldm.plugin.settings import read_settings
+from napari_vqldm.plugin.settings import Preferences, read_settings
 from napari_vqldm.plugin.state.model import ModelState
 from napari_vqldm.recipe import FileInput, command_line, python_script
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 MIB = 2**20
-SERIES = "series"  # verb of the record of a 4D layer, which holds one of each frame
 
 
 class Desk(QObject):
@@ -47,6 +47,8 @@ class Desk(QObject):
         Layers that we added.
     frames : ByteCache
         Decoded frames, within the cache budget of the settings.
+    preferences : Preferences
+        Those of the plugin: a change counts at once, in place of what was chosen in the dock.
     inputs : dict
         Files behind the inputs of jobs, by the fingerprint of their voxels: what "Copy as Python" reads.
     """
@@ -65,6 +67,7 @@ class Desk(QObject):
         self.timing = Timing(self.runner, self.model.spec, self)
         self.undo = Undo(bare(viewer))
         self.frames = ByteCache(settings.cache_mib * MIB)
+        self.preferences = Preferences(self._on_preference)
         self.inputs: dict[str, FileInput] = {}
         self._checkpoints: dict[str, str] = {}
         self.model.events.connect(self._on_model_event)
@@ -136,7 +139,7 @@ class Desk(QObject):
             If the layer carries no record of ours.
         """
         record: Mapping[str, Any] | None = provenance_of(layer)
-        if record is not None and record.get("verb") == SERIES:
+        if is_series(record):
             record = self.snapshot_shown(layer).provenance
         if not record:
             raise VqldmError(
@@ -186,6 +189,7 @@ class Desk(QObject):
 
     def close(self) -> None:
         """Cancel all work, stop the inference thread, let go of layers."""
+        self.preferences.close()
         self.model.events.disconnect(self._on_model_event)
         self.timing.close()
         self.runner.close()
@@ -197,6 +201,12 @@ class Desk(QObject):
         if header is not None and path is not None and not self.model.is_bundled:
             self._checkpoints[header.card.weights_sha256] = str(path)
         self.model_changed.emit()
+
+    def _on_preference(self, name: str, value: Any) -> None:
+        if name == "cache_mib":
+            self.frames.budget_bytes = value * MIB
+        else:
+            setattr(self.model, name, value)
 
     def _on_failed(self, _job: object, failure: Failure) -> None:
         self.failed.emit(failure)

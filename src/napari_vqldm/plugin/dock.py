@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QHideEvent, QShowEvent
-from qtpy.QtWidgets import QApplication, QFrame, QLabel, QMainWindow, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QMainWindow, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.inference.jobs import Priority
 from napari_vqldm.plugin.keys import bind_keys, unbind_keys
 from napari_vqldm.plugin.layer_tools import LayerTools
-from napari_vqldm.plugin.widgets import ErrorPanel, ProgressRow
+from napari_vqldm.plugin.status import Status
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -191,31 +190,17 @@ class Dock(QWidget):
         self._pages = {title: _page() for title in TABS}
         for title, page in self._pages.items():
             self.tabs.addTab(page, title)
-        self.progress = ProgressRow()
-        self.errors = ErrorPanel()
-        self.notice = QLabel()
-        self.notice.setObjectName("vqldm-notice")
-        self.notice.setWordWrap(True)
-        self.notice.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.notice.hide()
+        self.status = Status(self.desk)
+        self.progress, self.errors, self.notice = self.status.progress, self.status.errors, self.status.notice
         self.tools = LayerTools(self.desk)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 4, 4, 4)
-        for widget in (self.header, self.tabs, self.progress, self.errors, self.notice, self.tools):
+        for widget in (self.header, self.tabs, self.status, self.tools):
             column.addWidget(widget, 1 if widget is self.tabs else 0)
 
     def _connect(self) -> None:
-        desk, runner = self.desk, self.desk.runner
-        desk.failed.connect(self.errors.show_failure)
-        desk.asked.connect(self.errors.clear)
-        desk.noticed.connect(self._show_notice)
-        desk.model_changed.connect(self._show_header)
+        self.desk.model_changed.connect(self._show_header)
         self.tabs.currentChanged.connect(lambda index: self.tab(list(TABS)[index]))
-        runner.started.connect(self._on_started)
-        runner.progressed.connect(self._on_progress)
-        runner.noted.connect(self._on_note)
-        runner.ended.connect(self._on_ended)
-        self.progress.cancelled.connect(runner.cancel_all)
         app = QApplication.instance()
         if app is not None:
             app.aboutToQuit.connect(self.shut_down)
@@ -226,6 +211,7 @@ class Dock(QWidget):
             "reconstruct": lambda: self.reconstruct_tab.start(),
             "blink": lambda: self.reconstruct_tab.blink(),
             "undo": self.desk.undo.undo,
+            "redo": self.desk.undo.redo,
             "cancel": self.desk.runner.cancel_all,
         }
         self._keys = bind_keys(self.desk.viewer, actions)
@@ -248,29 +234,6 @@ class Dock(QWidget):
         self.header.setText(" · ".join([*names, f"{size:.1f} M parameters", str(model.device)]))
         self.header.setToolTip(str(model.path))
 
-    def _on_started(self, job: Any) -> None:
-        if job.priority is Priority.INTERACTIVE:  # frames of a slider come and go
-            return
-        self.notice.hide()
-        self.progress.start(job.title)
-
-    def _on_progress(self, job: Any, done: int, total: int, text: str, _seconds_left: float) -> None:
-        if job.priority is not Priority.INTERACTIVE:
-            self.progress.update_progress(done, total, text)  # the text has the time left
-
-    def _on_note(self, _job: object, text: str) -> None:
-        self._show_notice(text)
-
-    def _on_ended(self, _job: object) -> None:
-        if not self.desk.runner.is_busy:
-            self.progress.stop()
-            if self.notice.text().endswith("..."):  # it said what was going on
-                self._show_notice("")
-
-    def _show_notice(self, text: str) -> None:
-        self.notice.setText(text)
-        self.notice.setVisible(bool(text))
-
 
 _open_docks = weakref.WeakSet()
 
@@ -285,12 +248,13 @@ def dock_of(viewer: Any) -> Dock | None:
 
 def _last_resort(dock: Dock) -> Callable[[], None]:
     """What ends the work of a dock that Qt deletes without hiding it first: it was never shown."""
-    reference, runner = weakref.ref(dock), dock.desk.runner
+    reference, runner, preferences = weakref.ref(dock), dock.desk.runner, dock.desk.preferences
 
     def end(*_: object) -> None:
         deleted = reference()
         if deleted is not None:
             deleted._is_closed = True
+        preferences.close()
         runner.close()
 
     return end

@@ -12,7 +12,8 @@ KEYS = {
     "Control-Alt-R": ("reconstruct", "Reconstruct"),
     "Control-Alt-B": ("blink", "Blink between input and reconstruction"),
     "Control-Alt-Z": ("undo", "Take back the layers that were added last"),
-    "Control-Alt-X": ("cancel", "Cancel what is running"),
+    "Control-Alt-Shift-Z": ("redo", "Add again what was taken back last"),
+    "Control-Alt-X": ("cancel", "Cancel what runs and what waits"),
 }
 
 

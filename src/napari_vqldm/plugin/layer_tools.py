@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,13 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxL
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.inference.engine import Engine
+from napari_vqldm.plugin.inference.estimating import TooLarge
 from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, snapshot
+from napari_vqldm.plugin.reproducing import needed_inputs, reproduce_work
 from napari_vqldm.plugin.widgets import CopyButton
-from napari_vqldm.recipe import FileInput, read_recipe, walk
-from napari_vqldm.volume import Volume, hash_voxels
+from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
+from napari_vqldm.plugin.writers import Saved, frames_of, is_our_series, save_work
+from napari_vqldm.recipe import FileInput
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -38,12 +39,15 @@ class LayerTools(QWidget):
         self.reproduce_button = _button("Reproduce", "Compute this layer again and compare every bit", self._reproduce)
         self.save_button = _button("Save…", "Write this layer with its voxel size and its record", self._save)
         self.undo_button = _button("Undo", "Take back the layers that were added last", desk.undo.undo)
+        self.redo_button = _button("Redo", "Add the layers again that were taken back last", desk.undo.redo)
         self.free_button = _button("Free memory", "Drop the loaded model and decoded frames", desk.free_memory)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.selected)
         column.addLayout(_row(self.copy, self.reproduce_button, self.save_button))
-        column.addLayout(_row(self.undo_button, self.free_button))
+        self.estimate = EstimateBox(desk, "reproduce", lambda: None, prefix="Reproduce")  # shows refusals alone
+        column.addWidget(self.estimate)
+        column.addLayout(_row(self.undo_button, self.redo_button, self.free_button))
         desk.undo.changed.connect(self._on_undo_changed)
         self._on_undo_changed()
         self._watched: weakref.ref[Layer] | None = None
@@ -52,6 +56,7 @@ class LayerTools(QWidget):
 
     def close_tools(self) -> None:
         """Let go of the viewer."""
+        self.estimate.close_box()
         self._watch(None)
         try:
             self.desk.viewer.layers.selection.events.active.disconnect(self._on_active)
@@ -59,27 +64,39 @@ class LayerTools(QWidget):
             pass  # the viewer is gone
         self.desk.undo.changed.disconnect(self._on_undo_changed)
 
-    def reproduce(self, layer: Layer) -> None:
-        """Compute a layer of ours again and say in one line whether the bits are the same."""
+    def reproduce(self, layer: Layer, *, is_forced: bool = False) -> None:
+        """Compute a layer of ours again and say in one line whether the bits are the same.
+
+        Nothing runs that does not fit in the free memory, unless it is forced.
+        """
         found = self.desk.guarded(lambda: (self.desk.record_of(layer), self.desk.snapshot_shown(layer)))
         if found is None:
             return
         record, source = found
-        models, asked = [Path(path) for path in self.desk.models().values()], needed_inputs(record)
-        files = {sha: file for sha, file in self.desk.inputs.items() if sha in asked}
-        others = self._other_sources(layer) if asked else []
+        asked = needed_inputs(record)
+        work = reproduce_work(
+            source,
+            models=[Path(path) for path in self.desk.models().values()],
+            asked=asked,
+            files={sha: file for sha, file in self.desk.inputs.items() if sha in asked},
+            others=self._other_sources(layer) if asked else [],
+            is_forced=is_forced,
+        )
+        self.estimate.clear_refusal()
+        reference = weakref.ref(layer)
 
-        def work(_engine: Engine) -> Generator[object, None, Any]:
-            from napari_vqldm.reproduce import reproduce_steps
+        def done(result: Any) -> None:
+            if isinstance(result, TooLarge):
+                self.estimate.refuse(result, lambda: self._reproduce_anyway(reference))
+            else:
+                self._show_reproduction(result)
 
-            inputs = list(find_inputs(asked, files, others))
-            result = None
-            for step in reproduce_steps(source.read(), models=models, inputs=inputs):
-                result = step.result if step.result is not None else result
-                yield step
-            return result
+        self.desk.run(f"Reproduce {layer.name}", work, on_done=done)
 
-        self.desk.run(f"Reproduce {layer.name}", work, on_done=self._show_reproduction)
+    def _reproduce_anyway(self, reference: weakref.ref[Layer]) -> None:
+        layer = reference()
+        if any(layer is present for present in bare(self.desk.viewer).layers):  # else it was deleted meanwhile
+            self.reproduce(layer, is_forced=True)
 
     def _show_reproduction(self, result: Any) -> None:
         details = [difference.message for difference in result.differences]
@@ -115,30 +132,29 @@ class LayerTools(QWidget):
             self.save(layer, Path(name))
 
     def save(self, layer: Layer, path: Path) -> None:
-        """Write a layer with its voxel size and record; the dialog has asked before overwriting."""
-        source = self.desk.guarded(lambda: self.desk.snapshot_shown(layer))
-        if source is None:
+        """Write a layer with its voxel size and record; the dialog has asked before overwriting.
+
+        A series that the dock made is written with all its frames, of any other series the frame in view.
+        """
+        info = describe(layer)
+        if is_our_series(layer, info):
+            found = self.desk.guarded(lambda: frames_of(layer, info))
+        else:
+            found = self.desk.guarded(lambda: [self.desk.snapshot_shown(layer)])
+        if found is None:
             return
+        sources: list[LayerSource] = found
 
-        def work(_engine: Engine) -> Generator[object, None, tuple[Path, str]]:
-            from napari_vqldm.files import write_volume
+        def saved(result: Saved) -> None:
+            count = len(result.fingerprints)
+            for time, sha in enumerate(result.fingerprints):  # what was computed from it can be copied now
+                self.desk.remember_input(sha, FileInput(str(result.path), time=time if count > 1 else None))
+            part = f" ({count} frames)" if count > 1 else ""
+            if count == 1 and sources[0].time is not None:
+                part = f" (frame {sources[0].time} of the series alone)"
+            self.desk.noticed.emit(f"Saved {result.path}{part}")
 
-            yield from ()
-            volume = source.read()
-            return write_volume(path, volume, force=True), hash_voxels(volume)
-
-        def saved(result: tuple[Path, str]) -> None:
-            target, sha = result
-            self.desk.remember_input(sha, FileInput(str(target)))  # what was computed from it can be copied now
-            part = f" (frame {source.time} of the series alone)" if source.time is not None else ""
-            self.desk.noticed.emit(f"Saved {target}{part}")
-
-        self.desk.run(
-            f"Save {layer.name}",
-            work,
-            on_done=saved,
-            show_progress=False,
-        )
+        self.desk.run(f"Save {layer.name}", save_work(path, sources), on_done=saved, show_progress=len(sources) > 1)
 
     def _on_active(self, *_: object) -> None:
         layer = bare(self.desk.viewer).layers.selection.active
@@ -173,6 +189,8 @@ class LayerTools(QWidget):
         undo = self.desk.undo
         self.undo_button.setEnabled(undo.can_undo)
         self.undo_button.setToolTip(f"Take back: {undo.title}" if undo.can_undo else "Nothing to take back")
+        self.redo_button.setEnabled(undo.can_redo)
+        self.redo_button.setToolTip(f"Add again: {undo.redo_title}" if undo.can_redo else "Nothing was taken back")
 
 
 def _button(text: str, tip: str, action: Any) -> QPushButton:
@@ -188,32 +206,3 @@ def _row(*widgets: QWidget) -> QHBoxLayout:
     for widget in widgets:
         row.addWidget(widget)
     return row
-
-
-def needed_inputs(record: Mapping[str, Any]) -> set[str]:
-    """Return the fingerprints of all volumes that went into a layer."""
-    return {taken.sha256 for node in walk(read_recipe(record)) for taken in node.inputs if taken.sha256}
-
-
-def find_inputs(asked: set[str], files: Mapping[str, FileInput], sources: Sequence[LayerSource]) -> Iterator[Volume]:
-    """Read the inputs that lie in files, then look among layers for those that are left; on the inference thread."""
-    from napari_vqldm.crop import crop
-    from napari_vqldm.files import read_volume
-
-    missing = set(asked)
-    for sha, file in files.items():
-        with suppress(VqldmError):  # gone or changed meanwhile: a layer may still hold it
-            volume = read_volume(file.path, channel=file.channel, time=file.time, voxel_size_um=file.voxel_size_um)
-            volume = volume if file.box is None else crop(volume, file.box)
-            if hash_voxels(volume) == sha:
-                missing.discard(sha)
-                yield volume
-    for source in sources:
-        if not missing:
-            return
-        with suppress(VqldmError):  # a layer that cannot be read is no input
-            volume = source.read()
-            sha = hash_voxels(volume)
-            if sha in missing:
-                missing.discard(sha)
-                yield volume

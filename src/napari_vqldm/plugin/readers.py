@@ -15,9 +15,9 @@ from typing import Any
 from napari_vqldm.card import MAX_HEADER_BYTES, METADATA_KEY
 from napari_vqldm.errors import FileError
 from napari_vqldm.files import TIFF_STARTS
-from napari_vqldm.files.provenance import NAMESPACE
+from napari_vqldm.files.provenance import NAMESPACE, is_series
 from napari_vqldm.files.tiff import has_our_record
-from napari_vqldm.plugin.layers.data import LayerData, layer_data
+from napari_vqldm.plugin.layers.data import LayerData, layer_data, series_data
 
 Reader = Callable[..., list[Any]]
 
@@ -57,10 +57,20 @@ def open_checkpoint(path: str | Sequence[str], **_: Any) -> list[Any]:
 
 
 def read_layers(path: str | Sequence[str], **_: Any) -> list[LayerData]:
-    """Read a volume as an image layer with voxel size in micrometres and provenance; see `read_volume` for errors."""
-    from napari_vqldm.files import read_volume
+    """Read a volume, or a series of ours, as an image layer with voxel size in micrometres and provenance.
 
-    return [layer_data(read_volume(path)) for path in ([path] if isinstance(path, str) else path)]
+    See `napari_vqldm.files.read_volume` for the errors.
+    """
+    return [_read_layer(file) for file in ([path] if isinstance(path, str) else path)]
+
+
+def _read_layer(path: str) -> LayerData:
+    from napari_vqldm.files import open_stack, read_volume
+
+    stack = open_stack(path)
+    if not is_series(stack.provenance) or "T" not in stack.axes:
+        return layer_data(read_volume(path))
+    return series_data([read_volume(path, time=time) for time in range(stack.shape[stack.axes.index("T")])])
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -107,6 +107,24 @@ def test_preferences_reach_the_model_and_the_cache(viewer: napari.Viewer) -> Non
     assert get_plugin_settings(PLUGIN).compute.device == "cpu"  # a choice in the dock is for this dock
 
 
+def test_a_preference_that_changes_counts_at_once_and_alone(dock: Dock) -> None:
+    from napari.settings import get_plugin_settings
+
+    compute, model, frames = get_plugin_settings(PLUGIN).compute, dock.desk.model, dock.desk.frames
+    model.threads = 2  # chosen in the dock
+    dock.model_tab.compute.set_choices("device", ["auto", "cpu"])  # the devices of this machine
+    frames.put("frame", np.zeros(2**18, np.float32))
+    compute.device = "cuda"
+    assert (model.device, model.threads) == ("cuda", 2) and dock.header.text().endswith("cuda")
+    compute.precision, compute.threads = "bf16", 5
+    assert (model.precision, model.threads) == ("bf16", 5)
+    compute.cache_mib = 0
+    assert frames.budget_bytes == 0 and len(frames) == 0
+    dock.shut_down()
+    compute.device, compute.cache_mib = "cpu", 3
+    assert model.device == "cuda" and frames.budget_bytes == 0
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +141,9 @@ def test_keys_act_while_the_dock_is_open(ready: Dock, wait_until: Wait) -> None:
     wait_until(lambda: len(viewer.layers) == 1 and not ready.desk.runner.is_busy)
     press(viewer, "Control-Alt-Z")
     assert names(viewer) == []
+    press(viewer, "Control-Alt-Shift-Z")
+    assert len(viewer.layers) == 1
+    press(viewer, "Control-Alt-Z")
     job = start_long_job(ready, wait_until)
     press(viewer, "Control-Alt-X")
     wait_until(lambda: not ready.desk.runner.is_busy)
@@ -199,6 +220,21 @@ def test_undo_takes_back_one_run_after_the_other(ready: Dock, wait_until: Wait) 
     button.click()
     button.click()
     assert names(viewer) == ["cell"] and not button.isEnabled()
+
+
+def test_redo_adds_again_what_was_taken_back_last(ready: Dock, wait_until: Wait) -> None:
+    viewer, button = ready.desk.viewer, ready.tools.redo_button
+    assert not button.isEnabled() and button.toolTip() == "Nothing was taken back"
+    generate(ready, wait_until)
+    layer = viewer.layers[0]
+    ready.tools.undo_button.click()
+    assert button.isEnabled() and button.toolTip().startswith("Add again: Generate ")
+    button.click()
+    assert list(viewer.layers) == [layer] and not button.isEnabled() and ready.tools.undo_button.isEnabled()
+    ready.tools.undo_button.click()
+    ready.tools.free_button.click()  # lets go of the layer
+    assert not button.isEnabled()
+    wait_until(lambda: not ready.desk.runner.is_busy)
 
 
 def test_an_error_is_shown_with_remedy_and_report_until_the_next_job(ready: Dock, wait_until: Wait) -> None:

@@ -179,6 +179,7 @@ def test_a_closed_dock_leaves_nothing_behind(
 
 
 @pytest.mark.slow
+@pytest.mark.both_bindings
 def test_two_viewers_share_the_model_and_nothing_else(
     make_napari_viewer: Callable[..., napari.Viewer], tiny_checkpoints: dict[str, Path], wait_until: Wait
 ) -> None:

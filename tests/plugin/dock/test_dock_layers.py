@@ -10,6 +10,7 @@ import pytest
 import napari_vqldm as nv
 from napari_vqldm.config import SimulationConfig
 from napari_vqldm.errors import VolumeError, VqldmError
+from napari_vqldm.estimate import jobs
 from napari_vqldm.plugin.layers import provenance_of
 
 SIZE = (0.2, 0.1, 0.1)
@@ -115,6 +116,47 @@ def test_a_layer_stands_in_for_a_file_that_is_gone(
     dock.tools.reproduce(made)
     wait_until(lambda: not dock.desk.runner.is_busy)
     assert any("identical to the last bit" in line for line in notices), (notices, errors)
+
+
+def test_the_loaded_model_is_used_to_reproduce(
+    dock, pixels, open_model, reconstruct, notices, errors, wait_until, monkeypatch
+):
+    import napari_vqldm.recompute
+
+    open_model()
+    made = reconstruct(pixels)
+    monkeypatch.setattr(napari_vqldm.recompute, "load_checkpoint", lambda *_: pytest.fail("a second copy is loaded"))
+    dock.tools.reproduce(made)
+    wait_until(lambda: not dock.desk.runner.is_busy)
+    assert any("identical to the last bit" in line for line in notices), (notices, errors)
+    monkeypatch.undo()
+    dock.desk.free_memory()  # without it, one is loaded for this alone
+    dock.tools.reproduce(made)
+    wait_until(lambda: not dock.desk.runner.is_busy)
+    assert len([line for line in notices if "identical to the last bit" in line]) == 2, (notices, errors)
+
+
+def test_reproducing_what_does_not_fit_is_refused_and_runs_anyway(
+    dock, viewer, pixels, open_model, reconstruct, notices, errors, wait_until, monkeypatch
+):
+    open_model()
+    made = reconstruct(pixels)
+    monkeypatch.setattr(jobs, "available_bytes", lambda *_: 1)
+    before = len(notices)
+    dock.tools.reproduce(made)
+    wait_until(lambda: not dock.desk.runner.is_busy)
+    box = dock.tools.estimate
+    assert box.text.startswith("Reproduce: Nothing was started.") and "does not fit" in box.text
+    assert notices[before:] == [] and not box.anyway_button.isHidden()
+    box.anyway_button.click()
+    wait_until(lambda: not dock.desk.runner.is_busy)
+    assert "Reproduce: identical to the last bit" in notices and box.anyway_button.isHidden()
+    dock.tools.reproduce(made)
+    wait_until(lambda: not dock.desk.runner.is_busy)
+    viewer.layers.remove(made)
+    del made
+    box.anyway_button.click()
+    assert not dock.desk.runner.is_busy and errors == []
 
 
 def test_layers_of_an_earlier_checkpoint_are_copied_and_reproduced(

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer
 from tests.plugin.inference.runner_helpers import WAIT_S, Log, Progress, counting, endless, gated
 
 from napari_vqldm.errors import VolumeError
-from napari_vqldm.plugin.inference import runner as module
+from napari_vqldm.plugin.inference import delivery as module
 from napari_vqldm.plugin.inference.jobs import JobState, Priority
 from napari_vqldm.plugin.inference.runner import Runner
 

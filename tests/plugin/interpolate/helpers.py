@@ -54,3 +54,23 @@ def make_decoder(monkeypatch, speed: str) -> None:
 
 def latents(model, viewer):
     return [nv.encode(model, Volume(viewer.layers[name].data, SIZE, {}, name)) for name in ("a", "b")]
+
+
+def lose_memory(monkeypatch, most: int, *, after: int = 0) -> list[int]:
+    """Let decoding of more than ``most`` voxels at once run out of memory after some frames; return what was tried."""
+    import sys
+
+    import napari_vqldm.interpolate as _  # noqa: F401  # its name in the package is the verb
+
+    module = sys.modules["napari_vqldm.interpolate"]
+    steps, tried, whole = module.interpolate_steps, [], []
+
+    def short_of_memory(*ends, max_voxels: int):
+        tried.append(max_voxels)
+        if max_voxels > most and len(whole) >= after:
+            raise MemoryError
+        whole.append(max_voxels)
+        yield from steps(*ends, max_voxels=max_voxels)
+
+    monkeypatch.setattr(module, "interpolate_steps", short_of_memory)
+    return tried

@@ -172,10 +172,10 @@ def test_the_estimate_follows_ends_and_frames(viewer, make_tab, monkeypatch, wai
     set_free(monkeypatch, 2**34)
     tab = shown_of(make_tab())
     seeds(tab)
-    wait_until(lambda: "first run" in tab.estimate.text)
+    wait_until(lambda: "The model is loaded first" in tab.estimate.text)
     tab.start()
     wait_until(lambda: not tab.desk.runner.is_busy)
-    wait_until(lambda: tab.estimate.text.startswith("About "))
+    wait_until(lambda: tab.estimate.text.startswith("About ") and "loaded first" not in tab.estimate.text)
     few = tab.estimate.text
     tab.state.num_frames = 17
     tab.state.steps = 1000

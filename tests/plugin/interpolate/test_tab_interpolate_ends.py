@@ -133,6 +133,54 @@ def test_a_missing_voxel_size_is_asked_for(viewer, make_tab):
     assert tab.button.isEnabled()
 
 
+def test_a_typed_voxel_size_is_written_to_the_layers(viewer, make_tab, model, wait_until):
+    for name, seed in (("a", 1), ("b", 2)):
+        viewer.add_image(stack(seed), name=name)
+    tab = make_tab()
+    choose(tab, viewer, "a", "b")
+    for box, value in zip(tab.ends.sizes, SIZE, strict=True):
+        box.setValue(value)
+    assert tuple(viewer.layers["a"].scale) == (1, 1, 1)  # nothing is written before it is used
+    tab.start()
+    wait_until(lambda: shown_t(tab) == 0.0)
+    for name in ("a", "b", "a to b"):
+        assert tuple(viewer.layers[name].scale) == SIZE
+        assert [str(unit) for unit in viewer.layers[name].units] == ["micrometer"] * 3
+    assert tab.way.way.a.latent.voxel_size_um == SIZE and tab.ends.size_row.isHidden()
+    expected = nv.interpolate(model("ldm"), *latents(model("ldm"), viewer), 0.0)
+    np.testing.assert_array_equal(tab.view.layer.data, expected.data)
+
+
+def test_an_absurd_voxel_size_is_refused_and_not_written(viewer, make_tab):
+    for name, seed in (("a", 1), ("b", 2)):
+        viewer.add_image(stack(seed), name=name)
+    tab = make_tab()
+    choose(tab, viewer, "a", "b")
+    for box in tab.ends.sizes:
+        box.setValue(0.0001)
+    tab.start()
+    assert "voxel size" in tab.desk.failures[0].cause
+    assert tuple(viewer.layers["a"].scale) == (1, 1, 1) and not tab.desk.runner.is_busy
+
+
+def test_another_voxel_size_of_an_end_means_another_way(viewer, encoded, model, wait_until):
+    tab = encoded()
+    larger = tuple(1.1 * size for size in SIZE)
+    viewer.layers["a"].scale = larger
+    assert tab.way is None and not tab.play.isEnabled()
+    assert tab.play.shown.text() == ""
+    assert "differ in voxel size" in tab.reason.text() and not tab.button.isEnabled()
+    viewer.layers["b"].scale = larger
+    assert tab.button.isEnabled() and "then the slider moves" in tab.reason.text()
+    tab.start()
+    wait_until(lambda: shown_t(tab) == 0.0)
+    ends = [nv.encode(model("ldm"), Volume(viewer.layers[name].data, larger, {}, name)) for name in ("a", "b")]
+    np.testing.assert_array_equal(tab.view.layer.data, nv.interpolate(model("ldm"), *ends, 0.0).data)
+    np.testing.assert_allclose(tab.view.layer.scale, larger)
+    viewer.layers["b"].units = ("nm", "nm", "nm")
+    assert tab.way is None
+
+
 def test_swap_exchanges_everything(viewer, encoded):
     tab = encoded()
     pictures = [tab.ends.a.picture.gray, tab.ends.b.picture.gray]

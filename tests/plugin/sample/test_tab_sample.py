@@ -59,9 +59,12 @@ def test_a_layer_equals_its_script_in_a_new_process(tab, desk, checkpoints, wait
 def test_seed_is_new_unless_kept(tab, desk, wait_until):
     tab.seed_box.keep_box.setChecked(False)
     run(tab, wait_until)
+    assert tab.state.seed == 5
+    run(tab, wait_until)
     assert tab.state.seed != 5
     assert tab.seed_box.seed == tab.state.seed
-    assert provenance_of(desk.viewer.layers[0])["request"]["seed"] == tab.state.seed
+    seeds = [provenance_of(layer)["request"]["seed"] for layer in desk.viewer.layers]
+    assert seeds == [5, tab.state.seed]
 
 
 def test_one_undo_takes_back_the_whole_run(tab, desk, wait_until):

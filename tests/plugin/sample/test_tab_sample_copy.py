@@ -46,6 +46,22 @@ def test_the_tab_copies_the_request_also_after_a_run(tab, wait_until):
     assert "--seed 77" in command and "--steps 3" in command
 
 
+def test_the_request_has_the_seed_of_the_next_run_and_after_it_that_of_the_last(tab, wait_until):
+    tab.seed_box.keep_box.setChecked(False)
+    last = None
+    for roll in (False, True):
+        if roll:
+            tab.seed_box.roll_button.click()
+        script, command = copied(tab.copy.python_action), copied(tab.copy.command_action)
+        seed = provenance_of(run(tab, wait_until))["request"]["seed"]
+        for text in (script, copied(tab.copy.python_action)):
+            assert f"seed={seed}," in text
+        assert f"--seed {seed} " in command and seed != last
+        last = seed
+    seed = provenance_of(run(tab, wait_until))["request"]["seed"]
+    assert seed != last and f"seed={seed}," in copied(tab.copy.python_action)
+
+
 def test_the_script_of_the_request_gives_the_volume_of_the_button(tab, wait_until, capsys):
     layer = run(tab, wait_until)
     namespace: dict[str, Any] = {}

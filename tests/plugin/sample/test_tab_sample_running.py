@@ -163,9 +163,9 @@ def test_another_request_takes_the_refusal_back(tab, desk, monkeypatch, wait_unt
 
 def test_the_line_follows_count_and_size(tab, desk, monkeypatch, wait_until):
     set_free(monkeypatch, 2**34)
-    wait_until(lambda: "first run" in tab.estimate.text)
+    wait_until(lambda: "The model is loaded first" in tab.estimate.text)
     run(tab, wait_until)
-    wait_until(lambda: tab.estimate.text.startswith("About "))
+    wait_until(lambda: tab.estimate.text.startswith("About ") and "loaded first" not in tab.estimate.text)
     seen = [tab.estimate.text]
     tab.state.count = 1000
     wait_until(lambda: tab.estimate.text not in ("", *seen))

@@ -1,14 +1,17 @@
 """Which devices and precisions work on this machine, tried rather than believed. PyTorch is imported by the functions.
 
-Everything here runs on the inference thread: the first call brings PyTorch.
+Everything here runs on the inference thread: the first call of most of it brings PyTorch.
 """
 
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_vqldm.errors import ConfigError
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["fp32", "bf16"]
+
+_GPU_FILES = ("/dev/nvidiactl", "/dev/kfd")  # drivers of NVIDIA and AMD on Linux
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,13 @@ def default_threads() -> int:
         return int(wanted)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return cores if cores <= 2 else cores - 1
+
+
+def may_have_gpu() -> bool:
+    """Tell from the system alone whether a GPU may be here that PyTorch computes on; no PyTorch is needed for this."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return shutil.which("nvidia-smi") is not None or any(Path(name).exists() for name in _GPU_FILES)
 
 
 def choose_device(wanted: str) -> tuple[str, str]:

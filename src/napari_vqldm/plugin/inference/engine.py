@@ -21,6 +21,7 @@ from napari_vqldm.plugin.inference.devices import (
     choose_precision,
     default_threads,
     list_devices,
+    may_have_gpu,
 )
 from napari_vqldm.plugin.inference.jobs import Note
 from napari_vqldm.plugin.inference.thread import BaseEngine
@@ -141,6 +142,17 @@ class Engine(BaseEngine):
         file, _ = _look_at(spec.path)
         return self._is_loaded(spec.path) if file is None else file == self._file
 
+    @property
+    def loaded(self) -> Model | None:
+        """The model that is in memory, whatever a job asks for; None without one."""
+        return self._model
+
+    def likely_device(self, spec: ModelSpec) -> str | None:
+        """Return the device that `use` is going to take, None where only PyTorch can tell; it is not imported."""
+        if (spec.device, spec.precision) in self._choices:
+            return self._choices[spec.device, spec.precision][0]
+        return "cpu" if spec.device == "cpu" or (spec.device == "auto" and not may_have_gpu()) else None
+
     def preview_decoder(self, model: Model | None = None) -> LinearDecoder:
         """Return the cheap decoder of a model, fitted at the first call (about a second).
 
@@ -169,10 +181,11 @@ class Engine(BaseEngine):
         return list_devices() if "torch" in sys.modules else ()
 
     def timing_key(self, model: Model, precision: Precision | None = None) -> str:
-        """Name what the speed of a model depends on: weights, device, threads of the CPU, precision."""
+        """Name what the speed of a loaded model depends on, as it computes now; see `timing_key_of`."""
         import torch
 
-        return f"{model.weights_sha256}/{model.device}/{torch.get_num_threads()}/{precision or self.precision}"
+        device, threads = str(model.device), torch.get_num_threads()
+        return timing_key_of(model.weights_sha256, device, threads, precision or self.precision)
 
     def remember(self, self_tests: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep results of self-tests by `timing_key`: new ones, or those of an earlier session."""
@@ -229,6 +242,11 @@ class Engine(BaseEngine):
         self.free()
         self._model, self._file, self._is_loss_told = model, file, False
         return model
+
+
+def timing_key_of(weights_sha256: str, device: str, threads: int, precision: Precision) -> str:
+    """Name what the speed of a model depends on: weights, device, threads of the CPU, precision."""
+    return f"{weights_sha256}/{device}/{threads}/{precision}"
 
 
 def _look_at(path: str | Path) -> tuple[_FileState | None, str]:

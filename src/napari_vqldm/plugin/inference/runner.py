@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from queue import Empty
 from time import monotonic
 from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
+from napari_vqldm.plugin.inference.delivery import Delivery, Poke
 from napari_vqldm.plugin.inference.engine import Engine
 from napari_vqldm.plugin.inference.failures import Failure, failure_of
 from napari_vqldm.plugin.inference.jobs import (
@@ -26,8 +26,7 @@ from napari_vqldm.plugin.inference.jobs import (
     Step,
     Work,
 )
-from napari_vqldm.plugin.inference.napari_tasks import ActivityBar, TaskWorker, register_task
-from napari_vqldm.plugin.inference.pace import Pace
+from napari_vqldm.plugin.inference.napari_tasks import register_task
 from napari_vqldm.plugin.inference.thread import BaseEngine, SharedThread
 
 TICK_MS = 33  # at most 30 progress signals a second and job
@@ -36,31 +35,6 @@ STOP_S = 2.0
 
 
 _SHARED = SharedThread(Engine)
-
-
-@dataclass(eq=False)
-class _Delivery:
-    """What a job's messages lead to."""
-
-    job: Job
-    worker: TaskWorker | None
-    show_progress: bool
-    on_step: Callable[[Any], object] | None
-    on_done: Callable[[Any], object] | None
-    on_failure: Callable[[Failure], object] | None
-    on_cancelled: Callable[[], object] | None
-    pace: Pace = field(default_factory=Pace)
-    bar: ActivityBar | None = None
-    shown_s: float = 0.0
-    is_unshown: bool = False
-    has_failed: bool = False
-
-    def close(self, is_cancelled: bool) -> None:
-        """Take the job out of napari's sight."""
-        if self.bar is not None:
-            self.bar.close()
-        if self.worker is not None:
-            self.worker.end(is_cancelled)
 
 
 class Runner(QObject):
@@ -79,6 +53,7 @@ class Runner(QObject):
     `close` must be called when its dock goes; the end of the application calls it, too.
     """
 
+    queued = Signal(object)  # job: it waits for its turn
     started = Signal(object)  # job: it left the queue
     progressed = Signal(object, int, int, str, float)  # job, steps done, of all, words, seconds left or -1
     noted = Signal(object, str)  # job, one plain sentence
@@ -94,7 +69,7 @@ class Runner(QObject):
         self._thread = self._shared.acquire()
         self._forgotten = weakref.finalize(self, self._shared.release, 0.1)  # Qt deleted it, and nobody closed it
         self._forgotten.atexit = False
-        self._active: dict[int, _Delivery] = {}
+        self._active: dict[int, Delivery] = {}
         self._is_closed = False
         self._is_waking = False
         self._is_delivering = False
@@ -117,6 +92,16 @@ class Runner(QObject):
     def engine_here(self) -> BaseEngine | None:
         """The engine, for a caller on the inference thread, which must not wait for a job of its own; else None."""
         return self._thread.engine_here
+
+    @property
+    def running(self) -> Job | None:
+        """The batch job of this runner that left the queue; None while all wait, for one of another runner perhaps."""
+        return next((entry.job for entry in self._batches() if entry.is_started), None)
+
+    @property
+    def waiting(self) -> list[Job]:
+        """Batch jobs of this runner that did not start yet, the next one first."""
+        return [entry.job for entry in self._batches() if not entry.is_started]
 
     def run(
         self,
@@ -160,7 +145,7 @@ class Runner(QObject):
             To cancel it. After `close` it is cancelled already, and no callback comes.
         """
         own_key = None if key is None else f"{id(self)}/{key}"
-        poke = _Poke(self)
+        poke = Poke(self)
         job = Job(title, work, priority, own_key, on_message=poke)
         if self._is_closed:
             job.cancel()
@@ -169,11 +154,12 @@ class Runner(QObject):
         worker = register_task(title, job.cancel) if priority is Priority.BATCH else None
         is_shown = show_progress and priority is Priority.BATCH
         was_busy = self.is_busy
-        self._active[id(job)] = _Delivery(job, worker, is_shown, on_step, on_done, on_failure, on_cancelled)
+        self._active[id(job)] = Delivery(job, worker, is_shown, on_step, on_done, on_failure, on_cancelled)
         if not was_busy:
             self._timer.start()
             self.busy_changed.emit(True)
         self._thread.submit(job)
+        self.queued.emit(job)
         return job
 
     def submit(self, job: Job) -> None:
@@ -208,6 +194,10 @@ class Runner(QObject):
         if self._forgotten.detach() is not None:
             self._shared.release(max(deadline - monotonic(), 0.1))
 
+    def _batches(self) -> list[Delivery]:
+        """Batch jobs in the order of asking."""
+        return [entry for entry in self._active.values() if entry.job.priority is Priority.BATCH]
+
     def wake(self) -> None:
         """Ask for a delivery on the GUI thread; any thread may call it, many calls make one."""
         if self._is_waking or self._is_closed:
@@ -234,18 +224,25 @@ class Runner(QObject):
 
     def _deliver_for_a_while(self) -> None:
         end = monotonic() + SLOT_S
-        for delivery in sorted(self._active.values(), key=lambda active: active.job.priority):
-            while id(delivery.job) in self._active:
-                try:
-                    message = delivery.job.messages.get_nowait()
-                except Empty:
-                    break
-                self._handle(delivery, message)
-                if monotonic() > end:
-                    self.wake()
-                    return
+        while (delivery := self._next()) is not None:
+            try:
+                message = delivery.job.messages.get_nowait()
+            except Empty:  # a cancel has withdrawn it
+                continue
+            self._handle(delivery, message)
+            if monotonic() > end:
+                self.wake()
+                return
 
-    def _handle(self, delivery: _Delivery, message: Message) -> None:
+    def _next(self) -> Delivery | None:
+        """Return the first job with a message: interactive ones, then in the order of asking."""
+        ordered = sorted(self._active.values(), key=lambda active: active.job.priority)
+        if all(entry.job.messages.empty() for entry in ordered):
+            return None
+        # Looked at once more: an earlier job may have ended while the later ones were looked at, and comes first.
+        return next((entry for entry in ordered if not entry.job.messages.empty()), None)
+
+    def _handle(self, delivery: Delivery, message: Message) -> None:
         """React to one message."""
         if isinstance(message, Started):
             self._start(delivery)
@@ -259,14 +256,11 @@ class Runner(QObject):
         else:
             self._end(delivery, message)
 
-    def _start(self, delivery: _Delivery) -> None:
-        if delivery.worker is not None:
-            delivery.worker.begin()
-        if delivery.show_progress:
-            delivery.bar = ActivityBar(delivery.job.title)
+    def _start(self, delivery: Delivery) -> None:
+        delivery.start()
         self.started.emit(delivery.job)
 
-    def _show(self, delivery: _Delivery, is_last: bool = False) -> None:
+    def _show(self, delivery: Delivery, is_last: bool = False) -> None:
         """Emit progress, unless it was emitted a moment ago: the next tick does it then."""
         if not delivery.is_unshown or (monotonic() - delivery.shown_s < TICK_MS / 1000 and not is_last):
             return
@@ -274,7 +268,7 @@ class Runner(QObject):
         pace = delivery.pace
         self.progressed.emit(delivery.job, pace.done, pace.total, pace.text, pace.seconds_left)
 
-    def _end(self, delivery: _Delivery, message: Done | Failed | Cancelled) -> None:
+    def _end(self, delivery: Delivery, message: Done | Failed | Cancelled) -> None:
         """Deliver the final message; the runner no longer counts the job as active when callbacks run."""
         job = delivery.job
         self._show(delivery, is_last=True)
@@ -294,7 +288,7 @@ class Runner(QObject):
         if not self._active:
             self.busy_changed.emit(False)
 
-    def _call(self, delivery: _Delivery, callback: Callable[..., object] | None, *values: object) -> None:
+    def _call(self, delivery: Delivery, callback: Callable[..., object] | None, *values: object) -> None:
         """Call back; an error there stops the job and is shown like one of the work."""
         if callback is None or self._is_closed or delivery.has_failed:
             return
@@ -304,7 +298,7 @@ class Runner(QObject):
             delivery.job.cancel()
             self._fail(delivery, failure_of(error, delivery.job.title))
 
-    def _fail(self, delivery: _Delivery, failure: Failure) -> None:
+    def _fail(self, delivery: Delivery, failure: Failure) -> None:
         """Tell about a failure, once a job."""
         if delivery.has_failed or self._is_closed:
             return
@@ -332,15 +326,3 @@ class Runner(QObject):
                 self.wake()
         finally:
             self._is_ticking = False
-
-
-class _Poke:
-    """Wakes a runner without keeping it alive: a job that is still running may outlive its dock."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = weakref.ref(runner)
-
-    def __call__(self) -> None:
-        runner = self._runner()
-        if runner is not None:
-            runner.wake()

@@ -53,6 +53,11 @@ class InferenceThread:
         with self._changed:
             return bool(self._current) or any(not job.state.is_final for job in self._queue)
 
+    @property
+    def engine_here(self) -> BaseEngine | None:
+        """The engine, for a caller that runs on this thread, in the middle of a job; None for every other caller."""
+        return self._engine if threading.current_thread() is self._thread else None
+
     def submit(self, job: Job) -> None:
         """Queue a job. Queued jobs of the same key are replaced; after `stop` the job is cancelled at once."""
         with self._changed:

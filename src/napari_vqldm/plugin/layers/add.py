@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.errors import ShapeError
-from napari_vqldm.files.provenance import NAMESPACE
+from napari_vqldm.files.provenance import series_record
 from napari_vqldm.pictures import contrast_limits, max_projection
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.layers.info import KEY
@@ -33,6 +33,33 @@ class _Look:
 
     colormap: str
     rendering: str
+
+
+@dataclass(frozen=True)
+class ChannelAxis:
+    """Channel axis of an input, for a series that was computed from one of its channels.
+
+    napari meets axes of layers from the last one on: without this axis, the time of the series would lie on the channel
+    slider.
+
+    Attributes
+    ----------
+    is_first : bool
+        Whether it comes before time.
+    count : int
+        Number of channels.
+    step, start : float
+        Distance of two channels and place of the first.
+    unit, label : str
+        As napari has them.
+    """
+
+    is_first: bool
+    count: int
+    step: float = 1.0
+    start: float = 0.0
+    unit: str = "pixel"
+    label: str = "c"
 
 
 _LOOKS: dict[Kind, _Look] = {
@@ -126,8 +153,9 @@ def add_series(
     start: float = 0.0,
     provenances: Sequence[Mapping[str, Any]] = (),
     kind: Kind = "volume",
+    channels: ChannelAxis | None = None,
 ) -> Image:
-    """Add a series of volumes as one 4D layer.
+    """Add a series of volumes as one layer: 4D, or 5D with one channel.
 
     Parameters
     ----------
@@ -151,6 +179,9 @@ def add_series(
         Record of each frame; `snapshot` of one frame returns its own.
     kind : str
         As in `add_volume`.
+    channels : ChannelAxis, optional
+        Of the input, when it has one. The series gets one channel that is as thick as all of the input: it is seen
+        whichever channel of the input is.
 
     Raises
     ------
@@ -167,14 +198,23 @@ def add_series(
         limits = limits_of(np.concatenate(shown), kind)
     z, y, x = shape[1:]
     place = _placement((z, y, x), voxel_size_um, like)
-    record = {"software": NAMESPACE, "verb": "series", "frames": [dict(entry) for entry in provenances]}
+    if channels is None:
+        place = _with_leading_axis(place, step, start, step_unit, step_label)
+    else:
+        middle = channels.start + channels.step * (channels.count - 1) / 2
+        time = (step, start, step_unit, step_label)
+        channel = (channels.step * channels.count, middle, channels.unit, channels.label)
+        inner, outer = (time, channel) if channels.is_first else (channel, time)
+        place = _with_leading_axis(_with_leading_axis(place, *inner), *outer)
+        frames = frames[None] if channels.is_first else frames[:, None]  # a view: what is written later is seen
+    record = series_record(provenances)
     layer = viewer.add_image(
         frames,
         name=name,
         contrast_limits=limits,
         metadata={KEY: record} if provenances else {},
         **_look(kind),
-        **_with_leading_axis(place, step, start, step_unit, step_label),
+        **place,
     )
     return bare(layer)
 
@@ -194,6 +234,11 @@ def limits_of(data: npt.NDArray[Any], kind: Kind = "volume") -> Limits:
 def placement(volume: Volume, like: LayerSource | None = None) -> dict[str, Any]:
     """Return scale, translate, units, axis labels and, from ``like``, rotation, shear and affine, for ``add_image``."""
     return _placement(volume.shape, volume.voxel_size_um, like)
+
+
+def series_placement(volume: Volume) -> dict[str, Any]:
+    """Return the same for a series of such volumes, one unit of time apart."""
+    return _with_leading_axis(placement(volume), 1.0, 0.0, "pixel", "t")
 
 
 def _placement(shape: tuple[int, int, int], voxel_size_um: Float3, like: LayerSource | None) -> dict[str, Any]:

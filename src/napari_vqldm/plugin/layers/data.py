@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_vqldm.plugin.layers.add import limits_of, placement
+from napari_vqldm.files.provenance import series_record
+from napari_vqldm.plugin.layers.add import limits_of, placement, series_placement
 from napari_vqldm.plugin.layers.info import KEY
 from napari_vqldm.volume import Volume
 
+_LOOK = {
+    "colormap": "gray",
+    "rendering": "attenuated_mip",
+    "attenuation": 0.5,
+    "blending": "translucent_no_depth",
+}
 LayerData = tuple[npt.NDArray[np.float32], dict[str, Any], str]
 
 
@@ -31,13 +39,24 @@ def layer_data(volume: Volume, name: str | None = None) -> LayerData:
         provenance in ``metadata["napari_vqldm"]``, as `napari_vqldm.plugin.layers.add_volume` shows a volume.
     """
     attributes = {
+        **_LOOK,
         "name": name or volume.name,
         "contrast_limits": limits_of(volume.data),
         "metadata": {KEY: dict(volume.provenance)},
-        "colormap": "gray",
-        "rendering": "attenuated_mip",
-        "attenuation": 0.5,
-        "blending": "translucent_no_depth",
         **placement(volume),
     }
     return volume.data, attributes, "image"
+
+
+def series_data(volumes: Sequence[Volume]) -> LayerData:
+    """Describe volumes of one grid as one image layer (T, Z, Y, X) with the record of each; else as `layer_data`."""
+    first, frames = volumes[0], np.stack([volume.data for volume in volumes])
+    shown = [volumes[i].data for i in sorted({0, len(volumes) // 2, len(volumes) - 1})]
+    attributes = {
+        **_LOOK,
+        "name": first.name,
+        "contrast_limits": limits_of(np.concatenate(shown)),
+        "metadata": {KEY: series_record([volume.provenance for volume in volumes])},
+        **series_placement(first),
+    }
+    return frames, attributes, "image"

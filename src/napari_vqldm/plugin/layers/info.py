@@ -170,8 +170,17 @@ def _sizes(shape: tuple[int, ...] | list[int]) -> str:
 
 def shown_time(viewer: Any, layer: Any, info: LayerInfo) -> int:
     """Return the time point of a layer that the viewer shows."""
-    if info.time_axis is None:
+    return _shown(viewer, layer, info.time_axis, info.num_times)
+
+
+def shown_channel(viewer: Any, layer: Any, info: LayerInfo) -> int:
+    """Return the channel of a layer that the viewer shows."""
+    return _shown(viewer, layer, info.channel_axis, info.num_channels)
+
+
+def _shown(viewer: Any, layer: Any, axis: int | None, count: int) -> int:
+    """Index along a leading axis; 0 without the axis, or while the viewer does not have all axes of the layer yet."""
+    if axis is None or viewer.dims.ndim < layer.ndim:
         return 0
     point = viewer.dims.point[-layer.ndim :]
-    step = round(float(layer.world_to_data(point)[info.time_axis]))
-    return min(max(step, 0), info.num_times - 1)
+    return min(max(round(float(layer.world_to_data(point)[axis])), 0), count - 1)

@@ -12,7 +12,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +88,6 @@ class LazyFrames:
         self._on_frame = on_frame
         self._key = f"lazy-frames-{next(_serials)}"
         self._gui_thread = threading.get_ident()
-        self._worker: tuple[int, weakref.ref[Engine]] | None = None  # inference thread, once a job of ours ran there
         self._kept: dict[int, Frame] = {}  # the last frame; after `close` all
         self._decoded: set[int] = set()
         self._wanted: int | None = None
@@ -187,11 +186,11 @@ class LazyFrames:
             raise VqldmError(
                 f"frame {index} was not decoded before the dock was closed: open the dock again and make the layer anew"
             )
-        if self._worker is not None and self._worker[0] == threading.get_ident():
-            engine = self._worker[1]()
-            if engine is not None:  # a job of somebody else reads the layer
-                return self._store(index, _result_of(self._decode(engine, index)))
-        return self._store(index, self._decoded_by_job(self._desk, index))
+        engine = self._desk.runner.engine_here
+        if engine is None:
+            return self._store(index, self._decoded_by_job(self._desk, index))
+        with engine.suspended():  # a job of somebody else reads the layer: its settings are not those of the frames
+            return self._store(index, _result_of(self._decode(cast("Engine", engine), index)))
 
     def attach(self, layer: Layer) -> None:
         """Draw a layer again when a frame that it showed as a stand-in is decoded."""
@@ -251,7 +250,6 @@ class LazyFrames:
 
     def _work(self, index: int) -> Callable[[Any], Generator[object, None, Frame]]:
         def work(engine: Engine) -> Generator[object, None, Frame]:
-            self._worker = threading.get_ident(), weakref.ref(engine)
             frame = self.ready(index)
             return frame if frame is not None else (yield from self._decode(engine, index))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_vqldm.errors import ChoiceError, ShapeError, VolumeError, VqldmError
-from napari_vqldm.files.provenance import NAMESPACE, to_jsonable
+from napari_vqldm.files.provenance import NAMESPACE, frame_record, to_jsonable
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.layers.file import find_in_file
 from napari_vqldm.plugin.layers.info import LayerInfo, describe, full_resolution, provenance_of
@@ -235,7 +235,7 @@ def snapshot(
         voxel_size_um=check_voxel_size(info.voxel_size_um if voxel_size_um is None else voxel_size_um),
         transform=transform_of(layer, info.spatial_axes),
         contrast_limits=(float(low), float(high)),
-        provenance=_frame_record(provenance_of(layer), time),
+        provenance=_record_of(layer, time),
         path=None if layer.source.path is None else str(layer.source.path),
         reader_plugin=layer.source.reader_plugin,
     )
@@ -271,12 +271,10 @@ def _checked_box(box: Box, info: LayerInfo) -> Box:
     return z, y, x
 
 
-def _frame_record(record: dict[str, Any] | None, time: int | None) -> Mapping[str, Any] | None:
+def _record_of(layer: Layer, time: int | None) -> Mapping[str, Any] | None:
     """Record of one volume: of a series that we made, that of the frame."""
-    if record is None or record.get("verb") != "series":
-        return record
-    frames = record.get("frames") or ()
-    return frames[time] if time is not None and time < len(frames) else None
+    record = provenance_of(layer)
+    return None if record is None else frame_record(record, time) or None
 
 
 def _check_memory(shape: Int3, name: str) -> None:

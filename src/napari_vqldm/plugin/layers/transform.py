@@ -1,4 +1,4 @@
-"""Where a layer lies in the world: the part of napari's transforms that concerns its three spatial axes."""
+"""Where a layer lies in the world, and how large its voxels are: what of napari's transforms concerns z, y and x."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_vqldm.plugin.layers.info import LayerInfo
 from napari_vqldm.volume import Float3
 
 if TYPE_CHECKING:
@@ -89,6 +90,32 @@ def transform_of(layer: Layer, spatial: tuple[int, ...]) -> Transform:
         units=tuple(str(layer.units[axis]) for axis in axes),
         axis_labels=tuple(str(layer.axis_labels[axis]) for axis in axes),
     )
+
+
+def write_voxel_size(layer: Layer, info: LayerInfo, voxel_size_um: Float3) -> npt.NDArray[np.float64]:
+    """Give a layer a voxel size: scale and unit of its spatial axes.
+
+    Parameters
+    ----------
+    layer : napari layer
+        What is computed from it afterwards lies on it.
+    info : LayerInfo
+        Of the layer.
+    voxel_size_um : tuple of float
+        (z, y, x).
+
+    Returns
+    -------
+    ndarray
+        How much larger each axis of the layer has become, for what is to stay on it.
+    """
+    scale, units = list(layer.scale), [str(unit) for unit in layer.units]
+    for axis, value in zip(info.spatial_axes, voxel_size_um, strict=True):
+        scale[axis], units[axis] = value, "um"
+    ratio = np.asarray(scale, np.float64) / np.asarray(layer.scale, np.float64)
+    layer.units = units
+    layer.scale = scale
+    return ratio
 
 
 def _three(values: Any) -> Float3:

@@ -130,6 +130,7 @@ class Undo:
     def forget_taken_back(self) -> None:
         """Let go of the layers that were taken back: they cannot be added again."""
         self._taken_back = None
+        self.changed.emit()
 
     def _forget_deleted(self) -> None:
         """Drop last groups of which the user deleted every layer."""

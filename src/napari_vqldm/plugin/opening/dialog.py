@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.inference.jobs import Priority
 from napari_vqldm.plugin.layers import add_series, add_volume
 from napari_vqldm.plugin.opening.work import Opened, inspect_work, open_work
 from napari_vqldm.plugin.state.open_volume import FileContent, OpenState
@@ -60,8 +61,13 @@ class OpenVolume(QWidget):
             self.open_file(path)
 
     def open_file(self, path: str) -> None:
-        """Look into a file; open it at once when it leaves no choice, else show the choices."""
-        self.desk.run(f"Look into {path}", inspect_work(str(path)), on_done=self._on_content, show_progress=False)
+        """Look into a file; open it at once when it leaves no choice, else show the choices.
+
+        Only its header is read: that waits for no job.
+        """
+        self.desk.asked.emit()
+        work = inspect_work(str(path))
+        self.desk.run(f"Look into {path}", work, on_done=self._on_content, priority=Priority.INTERACTIVE)
 
     def start(self) -> None:
         """Read what was chosen and add it as a layer."""

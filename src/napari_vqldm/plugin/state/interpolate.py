@@ -126,6 +126,7 @@ class InterpolateState:
         max=1000,
         step=1,
         nullable="model's default",
+        start=20,
     )
     sampler: str | None = knob(
         None,
@@ -142,6 +143,7 @@ class InterpolateState:
         max=20.0,
         step=0.1,
         nullable="model's default",
+        start=1.0,
     )
     export_frames: int = knob(
         9,

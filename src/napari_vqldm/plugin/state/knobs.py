@@ -26,7 +26,10 @@ class Knob:
     nullable : str
         For fields that may be None: what None means, e.g. ``"model's default"``; empty for others.
     decimals : int or None
-        Shown behind the point; by default as many as ``step`` has.
+        Shown behind the point; by default as many as ``step`` has. More where ``min`` has more.
+    start : float or None
+        For numbers that may be None: what is shown first when the user wants one; by default the number in the range
+        that is nearest to 0.
     """
 
     label: str
@@ -38,6 +41,7 @@ class Knob:
     unit: str = ""
     nullable: str = ""
     decimals: int | None = None
+    start: float | None = None
 
 
 def knob(
@@ -52,10 +56,11 @@ def knob(
     unit: str = "",
     nullable: str = "",
     decimals: int | None = None,
+    start: float | None = None,
     default_factory: Any = dataclasses.MISSING,
 ) -> Any:
     """Return a dataclass field that `make_form` can show; see `Knob` for the arguments."""
-    shown = Knob(label, tooltip, min, max, step, tuple(choices), unit, nullable, decimals)
+    shown = Knob(label, tooltip, min, max, step, tuple(choices), unit, nullable, decimals, start)
     if default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=default_factory, metadata={_KEY: shown})
     return dataclasses.field(default=default, metadata={_KEY: shown})

@@ -10,6 +10,7 @@ from psygnal import SignalGroupDescriptor
 from napari_vqldm.errors import ConfigError, VolumeError
 from napari_vqldm.plugin.layers.info import LayerInfo
 from napari_vqldm.plugin.state.knobs import knob
+from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Float3, check_voxel_size
 
 FRAMES = ("this", "all")
@@ -52,16 +53,18 @@ class ReconstructState:
         label="Background",
         tooltip="Intensity of empty space, in the units of the image. Leave it off to let it be measured.",
         step=1.0,
+        decimals=4,  # images of floats may reach from 0 to 1
         nullable="measured",
     )
     scale: float | None = knob(
         None,
         label="One filament",
         tooltip="How much brighter than the background one filament is. Leave it off to let it be measured.",
-        min=1e-6,
+        min=1e-4,
         step=1.0,
-        decimals=3,
+        decimals=4,
         nullable="measured",
+        start=1.0,
     )
     max_voxels: int | None = knob(
         None,
@@ -72,6 +75,7 @@ class ReconstructState:
         step=2**15,
         unit="voxels",
         nullable="automatic",
+        start=MAX_VOXELS,
     )
     draws: int = knob(
         8,

@@ -104,6 +104,7 @@ class SampleState:
         max=MOST_FLOW_STEPS,
         step=1,
         nullable="model's default",
+        start=20,
     )
     sampler: str | None = knob(
         None,
@@ -120,6 +121,7 @@ class SampleState:
         max=20.0,
         step=0.1,
         nullable="model's default",
+        start=1.0,
     )
     batch: int | None = knob(
         None,

@@ -75,7 +75,7 @@ class Form(QWidget):
         row = self.rows[name]
         for widget in (row.label, row.view):
             widget.setEnabled(is_enabled)
-            widget.setToolTip(row.knob.tooltip if is_enabled or not reason else reason)
+        row.show_help(row.knob.tooltip if is_enabled or not reason else reason)
 
     def set_range(self, name: str, min: float, max: float) -> None:
         """Change the range of a number, e.g. to what a model was trained on; the state is moved inside."""
@@ -125,8 +125,8 @@ class Row:
             self.view = _side_by_side(self.switch, self.widget.native)
             self.switch.toggled.connect(self._on_switch)
             self.set_default_text(shown.nullable or "default")
-        for widget in (self.label, self.view, self.widget.native):
-            widget.setToolTip(shown.tooltip)
+            self.switch.setAccessibleName(f"{shown.label}: choose a value")
+        self.show_help(shown.tooltip)
         self.widget.native.setObjectName(f"vqldm-{name.replace('_', '-')}")
         self.label.setBuddy(self.widget.native)
         self.widget.native.setAccessibleName(shown.label)
@@ -135,6 +135,12 @@ class Row:
         self._signal: Any = getattr(state.events, name)
         self._signal.connect(self._on_state)
         self._on_state(getattr(state, name))
+
+    def show_help(self, text: str) -> None:
+        """Show a tooltip wherever the pointer may rest."""
+        for widget in (self.label, self.view, self.widget.native, self.switch):
+            if widget is not None:
+                widget.setToolTip(text)
 
     def set_range(self, low: float, high: float) -> None:
         """Change the range; see `Form.set_range`."""
@@ -200,6 +206,8 @@ class Row:
             setattr(self._state, self._name, allowed)  # comes back here
             return
         with self._syncing():
+            if self.knob.choices and allowed not in self.widget.choices:  # set from outside, such as a device
+                self.widget.choices = (*self.widget.choices, allowed)
             self.widget.value = allowed
         self._show_switch(True)
 
@@ -242,11 +250,17 @@ class _WheelGuard(QObject):
 
 
 def _decimals(shown: Knob) -> int:
-    """Digits behind the point: as stated, else those of the step."""
-    if shown.decimals is not None:
-        return shown.decimals
-    exponent = Decimal(repr(float(shown.step if shown.step is not None else 0.1))).as_tuple().exponent
-    return max(1, -exponent) if isinstance(exponent, int) else 1
+    """Digits behind the point: as stated, else those of the step; so many that the lowest value is not rounded away."""
+    stated = (
+        shown.decimals if shown.decimals is not None else max(1, _digits(0.1 if shown.step is None else shown.step))
+    )
+    return max(stated, _digits(shown.min or 0.0))
+
+
+def _digits(value: float) -> int:
+    """Digits behind the point that a number needs."""
+    exponent = Decimal(repr(float(value))).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
@@ -273,8 +287,8 @@ def _options(kind: Any, shown: Knob, value: Any) -> dict[str, Any]:
     high = shown.max if shown.max is not None else (_WIDEST_INT if kind is int else 1e9)
     step = shown.step if shown.step is not None else (1 if kind is int else 0.1)
     options: dict[str, Any] = {"min": kind(low), "max": kind(high), "step": kind(step)}
-    # magicgui starts at 0, which a range may not hold.
-    options["value"] = min(max(kind(value if value is not None else low), kind(low)), kind(high))
+    start = next(entry for entry in (value, shown.start, 0) if entry is not None)  # 0 may lie outside the range
+    options["value"] = min(max(kind(start), kind(low)), kind(high))
     return options
 
 

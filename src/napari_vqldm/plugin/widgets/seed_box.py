@@ -13,13 +13,18 @@ _ROLLED_BELOW = 10**6  # short enough to be read out and typed
 
 
 class SeedBox(QWidget):
-    """A number, a button that draws another, and "keep": when it is off, `next_seed` draws before every job."""
+    """A number, a button that draws another, and "keep": when it is off, no two jobs get the same seed.
+
+    What is shown is always the seed of the next job, or of the last one once that has taken it: a copied request means
+    one of them, never a third.
+    """
 
     seed_changed = Signal(object)  # int: a Qt int has 32 bits
 
     def __init__(self, seed: int = 0, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._seed = seed
+        self._is_used = False  # by a job: the next one draws another
         self.edit = QLineEdit(str(seed))
         self.edit.setObjectName("vqldm-seed")
         self.edit.setAccessibleName("Seed")
@@ -31,7 +36,9 @@ class SeedBox(QWidget):
         self.roll_button.setToolTip("Draw another seed")
         self.roll_button.clicked.connect(lambda _checked=False: self.roll())
         self.keep_box = QCheckBox("Keep")
-        self.keep_box.setToolTip("Checked: every run uses this seed. Unchecked: each run draws a new one.")
+        self.keep_box.setToolTip(
+            "Checked: every run uses this seed. Unchecked: once a run has used it, the next one draws another."
+        )
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.edit, 1)
@@ -50,6 +57,7 @@ class SeedBox(QWidget):
         self.edit.setText(str(value))
         if value != self._seed:
             self._seed = value
+            self._is_used = False
             self.seed_changed.emit(value)
 
     @property
@@ -64,8 +72,11 @@ class SeedBox(QWidget):
         return self._seed
 
     def next_seed(self) -> int:
-        """Return the seed for a run that starts now: the shown one when kept, else a new one, shown from now on."""
-        return self._seed if self.is_kept else self.roll()
+        """Return the seed for a run that starts now, which is shown: another one where a run had that of before."""
+        if self._is_used and not self.is_kept:
+            self.roll()
+        self._is_used = True
+        return self._seed
 
     def _on_edited(self) -> None:
         if self.edit.hasAcceptableInput():

@@ -10,12 +10,13 @@ from napari_vqldm.pictures import Gray
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.inference.jobs import Priority
-from napari_vqldm.plugin.layers import snapshot
+from napari_vqldm.plugin.layers import describe, snapshot, write_voxel_size
 from napari_vqldm.plugin.state.interpolate import End, InterpolateState
 from napari_vqldm.plugin.tabs.interpolate.end import EndBox
 from napari_vqldm.plugin.tabs.interpolate.parts import EndRequest
 from napari_vqldm.plugin.tabs.interpolate.work import picture_work
 from napari_vqldm.plugin.widgets.voxel_size_fields import make_narrow
+from napari_vqldm.volume import check_voxel_size
 
 _LARGEST_PICTURE = 2**28  # bytes of a layer that is read for its thumbnail
 _PICTURE_MS = 50
@@ -78,11 +79,14 @@ class EndsBox(QWidget):
     def requests(self) -> tuple[EndRequest, EndRequest]:
         """Return what the inference thread needs of both ends.
 
+        A voxel size that was typed is written to the layers first: frames lie on their ends, and have their size.
+
         Raises
         ------
         VqldmError
-            If an end cannot be used.
+            If an end cannot be used, or the typed voxel size is absurd.
         """
+        self._write_size()
         return self._request_of(self.a, self.state.a), self._request_of(self.b, self.state.b)
 
     def draw_pictures(self) -> None:
@@ -103,6 +107,18 @@ class EndsBox(QWidget):
             bare(self.desk.viewer).layers.events.inserted.disconnect(self._on_inserted)
         except (VqldmError, ValueError, RuntimeError):
             pass  # the viewer is gone
+
+    def _write_size(self) -> None:
+        """Give the layers that state no voxel size the one that was typed."""
+        bare_layers = [
+            (layer, info)
+            for box in (self.a, self.b)
+            if (layer := box.layer) is not None and (info := describe(layer)).is_usable and info.voxel_size_um is None
+        ]
+        if bare_layers:
+            size = check_voxel_size(self.state.typed_voxel_size_um)
+            for layer, info in bare_layers:
+                write_voxel_size(layer, info, size)
 
     def _request_of(self, box: EndBox, end: End) -> EndRequest:
         header = self.desk.model.header

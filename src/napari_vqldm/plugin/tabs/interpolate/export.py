@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_vqldm.errors import ShapeError, VqldmError
+from napari_vqldm.errors import MemoryLimitError, ShapeError, VqldmError
+from napari_vqldm.memory import available_bytes
+from napari_vqldm.plugin.inference.estimating import TooLarge, checked_work, previews_ask, writing_ask
 from napari_vqldm.plugin.layers import LayerSource, add_series
 from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
 from napari_vqldm.plugin.state.interpolate import even_ts, rounded_t
-from napari_vqldm.plugin.tabs.interpolate.parts import EncodedWay, Frame, Way
+from napari_vqldm.plugin.tabs.interpolate.parts import Frame
 from napari_vqldm.plugin.tabs.interpolate.ways import FrameRequest, LiveWay, SampledWay
 from napari_vqldm.plugin.tabs.interpolate.work import frame_work, previews_work, write_work
 from napari_vqldm.volume import Volume
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_vqldm.plugin.desk import Desk
     from napari_vqldm.plugin.inference.engine import Engine
+    from napari_vqldm.plugin.inference.estimating import Ask
     from napari_vqldm.plugin.inference.jobs import Job
 
 
@@ -37,6 +40,9 @@ def export_layer(
     name: str,
     like: LayerSource | None,
     on_added: Callable[[Image, LazyFrames | None], None],
+    on_refused: Callable[[TooLarge], None],
+    *,
+    is_forced: bool = False,
 ) -> Job | None:
     """Add a way as one 4D layer.
 
@@ -54,6 +60,10 @@ def export_layer(
         Where the frames lie.
     on_added : callable
         Gets the layer and its lazy frames, which must be closed with the dock.
+    on_refused : callable
+        Gets the refusal when the frames do not fit in the free memory: nothing was added.
+    is_forced : bool
+        Add the layer anyway.
 
     Returns
     -------
@@ -63,7 +73,7 @@ def export_layer(
     Raises
     ------
     VqldmError
-        If fewer than two frames are sampled, or they differ in voxel size.
+        If fewer than two frames are sampled, they differ in voxel size, or do not fit in memory once more.
     """
     ts = export_ts(way, num)
     if isinstance(way, SampledWay):
@@ -73,11 +83,19 @@ def export_layer(
     encoded, path = way.way, way.path
     records = [way.record_at(t) for t in ts]
 
-    def add(previews: list[Any]) -> None:
+    def decode(engine: Engine, index: int) -> Generator[Any, None, Any]:
+        frame: Frame = yield from frame_work(encoded, ts[index], path, "full")(engine)
+        records[index]["request"]["max_voxels"] = frame.max_voxels  # the layer's own: memory may have run out since
+        return frame.volume.data
+
+    def add(previews: list[Any] | TooLarge) -> None:
+        if isinstance(previews, TooLarge):
+            on_refused(previews)
+            return
         lazy = LazyFrames(
             len(ts),
             encoded.a.latent.shape,
-            lambda engine, index: _voxels(encoded, ts[index], path)(engine),
+            decode,
             previews.__getitem__,
             desk,
             title=f"Decode a frame of {name}",
@@ -90,13 +108,35 @@ def export_layer(
         desk.added(f"Export {name}", [layer])
         on_added(layer, lazy)
 
-    return desk.run(f"Preview {len(ts)} frames", previews_work(encoded, ts, path), on_done=add)
+    latent = encoded.a.latent
+    ask = None if is_forced else previews_ask(len(ts), latent.shape, latent.voxel_size_um)
+    work = checked_work(encoded.spec, ask, previews_work(encoded, ts, path))
+    return desk.run(f"Preview {len(ts)} frames", work, on_done=add)
+
+
+def export_ask(way: LiveWay | SampledWay | None, num: int) -> Ask | None:
+    """Return the question what it takes to write a way to files; None where nothing has to be computed."""
+    if not isinstance(way, LiveWay):
+        return None
+    latent = way.way.a.latent
+    return writing_ask(len(export_ts(way, num)), latent.shape, latent.voxel_size_um, way.way.max_voxels)
 
 
 def export_files(
-    desk: Desk, way: LiveWay | SampledWay, num: int, stem: str, parent: Path, on_done: Callable[[Path], None]
+    desk: Desk,
+    way: LiveWay | SampledWay,
+    num: int,
+    stem: str,
+    parent: Path,
+    on_done: Callable[[Path], None],
+    on_refused: Callable[[TooLarge], None],
+    *,
+    is_forced: bool = False,
 ) -> Job:
-    """Write a way as one OME-TIFF per frame into a new folder in ``parent``; all of it, or nothing."""
+    """Write a way as one OME-TIFF per frame into a new folder in ``parent``; all of it, or nothing.
+
+    What does not fit in the free memory is refused, as by `export_layer`.
+    """
     ts = export_ts(way, num)
     folder = _free_folder(parent / stem)
     if isinstance(way, SampledWay):
@@ -114,24 +154,23 @@ def export_files(
             frame = ready if ready is not None else (yield from frame_work(encoded, ts[index], path, "full")(engine))
             return frame.volume
 
+    def done(result: Path | TooLarge) -> None:
+        if isinstance(result, TooLarge):
+            on_refused(result)
+        else:
+            on_done(result)
+
+    ask = None if is_forced else export_ask(way, num)
     work = write_work(folder, stem, len(ts), frame_of)
-    return desk.run(f"Write {len(ts)} frames", work, on_done=on_done)
+    if isinstance(way, LiveWay):
+        work = checked_work(way.way.spec, ask, work)
+    return desk.run(f"Write {len(ts)} frames", work, on_done=done)
 
 
 def stem_of(a: str, b: str) -> str:
     """Return a file name for the way between two ends."""
     words = f"{a}-to-{b}"
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in words)[:80].strip(".-") or "way"
-
-
-def _voxels(encoded: EncodedWay, t: float, path: Way) -> Callable[[Engine], Generator[Any, None, Any]]:
-    """Return the work for one full frame's voxels."""
-
-    def work(engine: Engine) -> Generator[Any, None, Any]:
-        frame: Frame = yield from frame_work(encoded, t, path, "full")(engine)
-        return frame.volume.data
-
-    return work
 
 
 def _add_sampled(desk: Desk, frames: list[Frame], way: SampledWay, name: str) -> Image:
@@ -145,6 +184,7 @@ def _add_sampled(desk: Desk, frames: list[Frame], way: SampledWay, name: str) ->
             f"expected frames of one voxel size for one layer, got {sizes[0]} to {sizes[-1]} um: "
             'choose "One voxel size" and sample again, or export to files'
         )
+    _check_memory(sum(volume.data.nbytes for volume in volumes))
     ts = [frame.t for frame in frames]
     layer = add_series(
         desk.viewer,
@@ -157,6 +197,16 @@ def _add_sampled(desk: Desk, frames: list[Frame], way: SampledWay, name: str) ->
     )
     desk.added(f"Export {name}", [layer])
     return layer
+
+
+def _check_memory(needed: int) -> None:
+    """Refuse a copy of all frames that does not fit beside them."""
+    free = available_bytes()
+    if free is not None and needed > free:
+        raise MemoryLimitError(
+            f"expected {needed / 2**30:.1f} GiB of free memory for one layer of all frames, got {free / 2**30:.1f} "
+            "GiB: export to files, or sample fewer frames"
+        )
 
 
 def _record(volume: Volume) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
@@ -12,13 +12,17 @@ from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
 from napari_vqldm.plugin.state.interpolate import InterpolateState, even_ts, rounded_t
-from napari_vqldm.plugin.tabs.interpolate.export import export_files, export_layer, export_ts, stem_of
+from napari_vqldm.plugin.tabs.interpolate.export import export_ask, export_files, export_layer, export_ts, stem_of
 from napari_vqldm.plugin.tabs.interpolate.text import frames_command, frames_script, seeds_record
 from napari_vqldm.plugin.tabs.interpolate.way_layer import WayLayer
 from napari_vqldm.plugin.tabs.interpolate.ways import LiveWay, SampledWay
 from napari_vqldm.plugin.widgets import CopyButton
+from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
 from napari_vqldm.plugin.widgets.forms import make_form
 from napari_vqldm.recipe import command_line, python_script
+
+if TYPE_CHECKING:
+    from napari_vqldm.plugin.inference.estimating import Ask, TooLarge
 
 _LAYER_TIP = "Add all frames as one layer with a slider; they are decoded when they are looked at"
 _FILES_TIP = "Write one OME-TIFF per frame into a new folder"
@@ -58,10 +62,14 @@ class OutputBox(QWidget):
         column.addWidget(self.copy_frame)
         column.addWidget(self.form)
         column.addLayout(row)
+        self.estimate = EstimateBox(self.desk, "export", self._ask, prefix="To files")
+        column.addWidget(self.estimate)
+        state.events.export_frames.connect(self._on_frames)
 
     def set_way(self, way: LiveWay | SampledWay | None, view: WayLayer | None) -> None:
         """Take the way that is shown, or None."""
         self.way, self.view = way, view
+        self.estimate.refresh()
 
     def show_ready(self, reason: str) -> None:
         """Enable what can be done; the reason why not replaces the help."""
@@ -71,27 +79,40 @@ class OutputBox(QWidget):
             button.setToolTip(tip if is_ready else reason)
         self.form.setVisible(self.state.mode != "seeds")
 
-    def add_layer(self) -> None:
-        """Add all frames as one 4D layer."""
+    def add_layer(self, *, is_forced: bool = False) -> None:
+        """Add all frames as one 4D layer; when they do not fit in the free memory, only if it is forced."""
         if self.way is None or self.view is None:
             return
+        self.estimate.clear_refusal()
         way, like, num = self.way, self.view.like, self.state.export_frames
         name = f"{self.view.name} ({len(export_ts(way, num))} frames)"
-        self.desk.guarded(lambda: export_layer(self.desk, way, num, name, like, self._on_exported))
 
-    def write_to(self, parent: Path) -> None:
-        """Write all frames into a new folder in ``parent``."""
+        def refuse(refusal: TooLarge) -> None:
+            self.estimate.refuse(refusal, lambda: self.add_layer(is_forced=True))
+
+        self.desk.guarded(
+            lambda: export_layer(self.desk, way, num, name, like, self._on_exported, refuse, is_forced=is_forced)
+        )
+
+    def write_to(self, parent: Path, *, is_forced: bool = False) -> None:
+        """Write all frames into a new folder in ``parent``; when that takes too much memory, only if it is forced."""
         if self.way is None:
             return
+        self.estimate.clear_refusal()
         way, num, stem = self.way, self.state.export_frames, self._stem()
+
+        def refuse(refusal: TooLarge) -> None:
+            self.estimate.refuse(refusal, lambda: self.write_to(parent, is_forced=True))
 
         def tell(folder: Path) -> None:
             self.desk.noticed.emit(f"Saved {folder}")
 
-        self.desk.guarded(lambda: export_files(self.desk, way, num, stem, parent, tell))
+        self.desk.guarded(lambda: export_files(self.desk, way, num, stem, parent, tell, refuse, is_forced=is_forced))
 
     def close_box(self) -> None:
         """Stop decoding frames of 4D layers; those that are decoded stay."""
+        self.state.events.export_frames.disconnect(self._on_frames)
+        self.estimate.close_box()
         for lazy in list(self._lazy):
             lazy.close()
         self.form.disconnect_state()
@@ -99,6 +120,12 @@ class OutputBox(QWidget):
     def _on_exported(self, _layer: object, lazy: LazyFrames | None) -> None:
         if lazy is not None:
             self._lazy.add(lazy)
+
+    def _ask(self) -> Ask | None:
+        return export_ask(self.way, self.state.export_frames)
+
+    def _on_frames(self, *_: object) -> None:
+        self.estimate.refresh()
 
     def _choose_folder(self) -> None:
         name = QFileDialog.getExistingDirectory(self, "Folder for the frames")
@@ -117,10 +144,10 @@ class OutputBox(QWidget):
     def _record(self) -> dict[str, Any]:
         """Record of the frame that is shown, of its full frame for a preview, or of the request before anything ran."""
         frame = self.view.frame if self.view is not None else None
+        if frame is not None and frame.quality == "full":
+            return dict(frame.volume.provenance)
         if isinstance(self.way, LiveWay):
             return self.way.record_at(self.state.t if frame is None else frame.t)
-        if isinstance(self.way, SampledWay) and frame is not None:
-            return dict(frame.volume.provenance)
         header = self.desk.model.header
         if self.state.mode != "seeds" or header is None:
             raise VqldmError("the ends are not encoded yet, and a script names them by their voxels: encode them first")

@@ -107,6 +107,12 @@ class Frame:
     seconds: float = 0.0
     change: CodeChange | None = None
 
+    @property
+    def max_voxels(self) -> int | None:
+        """Voxels that went through the decoder at once, as its record says; None for previews and between seeds."""
+        most = self.volume.provenance.get("request", {}).get("max_voxels")
+        return most if isinstance(most, int) else None
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedWay:
@@ -126,6 +132,8 @@ class EncodedWay:
         Contrast that fits both.
     full_s : float
         Seconds of a full decode.
+    max_voxels : int or None
+        Voxels at once for which there was memory; None: as many as the core takes.
     """
 
     spec: ModelSpec
@@ -136,6 +144,7 @@ class EncodedWay:
     frames: tuple[Frame, Frame]
     limits: Limits
     full_s: float
+    max_voxels: int | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from napari_vqldm.card import Header
 from napari_vqldm.errors import RecipeError
 from napari_vqldm.files.provenance import make_provenance
-from napari_vqldm.recipe import FileInput, command_line, python_script
+from napari_vqldm.recipe import FileInput, command_words, join_commands, python_script
 
 _MARK = 0.123456789  # a t that no slider gives: it stands where the frames go
 
@@ -84,8 +84,9 @@ def frames_command(
     record: Mapping[str, Any], num: int, stem: str, files: Mapping[str, FileInput], models: Mapping[str, str]
 ) -> str:
     """Return the commands that compute evenly spaced frames of a way into a folder; errors as `frames_script`."""
-    commands = command_line(_at(record, _MARK), files=files, models=models, out=f"{stem}.ome.tif")
-    return _replaced(_replaced(commands, f"--t {_MARK!r}", f"--frames {num}"), f"--out {stem}.ome.tif", f"--out {stem}")
+    *before, last = command_words(_at(record, _MARK), files=files, models=models, out=f"{stem}.ome.tif")
+    place = last.index("--t")
+    return join_commands([*before, [*last[:place], "--frames", str(num), *last[place + 2 : -1], stem]])
 
 
 def _at(record: Mapping[str, Any], t: float) -> dict[str, Any]:

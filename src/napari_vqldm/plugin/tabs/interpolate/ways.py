@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
@@ -153,6 +154,8 @@ class LiveWay(QObject):
 
     def keep(self, path: Way, frame: Frame) -> None:
         """Put a frame into the cache."""
+        if frame.max_voxels is not None and frame.max_voxels < (self.way.max_voxels or math.inf):
+            self.way = replace(self.way, max_voxels=frame.max_voxels)  # the next frame need not find out again
         request = FrameRequest(frame.t, path, frame.quality)
         self._facts[request] = _Facts(dict(frame.volume.provenance), frame.volume.name, frame.change)
         self.desk.frames.put((self.way.key, request), frame.volume.data)
@@ -166,10 +169,11 @@ class LiveWay(QObject):
         return Frame(request.t, volume, request.quality, 0.0, facts.change)
 
     def record_at(self, t: float) -> dict[str, Any]:
-        """Return the record that the full frame at ``t`` has; the fingerprint of its voxels is not known before."""
+        """Return the record that the full frame at ``t`` will have, but for the fingerprint of its voxels."""
         record = dict(self.way.frames[0].volume.provenance)
         record.pop("voxels_sha256", None)
-        return {**record, "request": {**record["request"], "t": t, "kind": self.path.kind, "snap": self.path.snap}}
+        asked = {"t": t, "kind": self.path.kind, "snap": self.path.snap, "max_voxels": self.way.max_voxels}
+        return {**record, "request": {**record["request"], **asked}}
 
     def interrupt(self) -> None:
         """Stop decoding; the next `ask` starts again."""

@@ -14,6 +14,7 @@ from napari_vqldm.pictures import Gray
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
 from napari_vqldm.plugin.inference.estimating import TooLarge, check
 from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.tiles import retrying
 from napari_vqldm.plugin.layers.add import Limits, limits_of
 from napari_vqldm.plugin.layers.source import LayerSource
 from napari_vqldm.plugin.state.interpolate import LIVE_S, Quality, bisection_order, even_ts
@@ -73,9 +74,12 @@ def encode_work(spec: ModelSpec, a: EndRequest, b: EndRequest, path: Way, *, ask
             file = _file_of(end.source, volume)
             ends.append(EncodedEnd(latent, sha256, file, thumbnail_of(volume.data)))
         first, last = ends
-        frames = []
+        frames: list[Frame] = []
+        most: int | None = None
         for t in (0.0, 1.0):
-            frames.append((yield from _full_frame(model, first.latent, last.latent, t, path)))
+            frame = yield from _full_frame(model, first.latent, last.latent, t, path, most)
+            most = frame.max_voxels
+            frames.append(frame)
             yield steps.next()
         full_s = min(frame.seconds for frame in frames)  # the first decode of a model is slower
         if full_s > LIVE_S:
@@ -84,7 +88,7 @@ def encode_work(spec: ModelSpec, a: EndRequest, b: EndRequest, path: Way, *, ask
         limits = _union(*(limits_of(frame.volume.data) for frame in frames))
         family = model.config.family
         pair = (frames[0], frames[1])
-        return EncodedWay(spec, model.weights_sha256, family, first, last, pair, limits, full_s)
+        return EncodedWay(spec, model.weights_sha256, family, first, last, pair, limits, full_s, most)
 
     return work
 
@@ -92,13 +96,14 @@ def encode_work(spec: ModelSpec, a: EndRequest, b: EndRequest, path: Way, *, ask
 def frame_work(way: EncodedWay, t: float, path: Way, quality: Quality) -> Work:
     """Return the work that makes one frame between encoded ends; its result is a `Frame`.
 
-    A full frame has the bits and the record of ``interpolate(model, a, b, t, kind, snap)``: it comes from there.
+    A full frame has the bits and the record of ``interpolate(model, a, b, t, kind, snap)``, with ``max_voxels`` where
+    memory ran out: it comes from there.
     """
 
     def work(engine: Engine) -> Generator[Any, None, Frame]:
         model = yield from engine.use(way.spec)
         if quality == "full":
-            return (yield from _full_frame(model, way.a.latent, way.b.latent, t, path))
+            return (yield from _full_frame(model, way.a.latent, way.b.latent, t, path, way.max_voxels))
         return _preview_frame(engine, model, way, t, path)
 
     return work
@@ -109,8 +114,10 @@ def fill_work(way: EncodedWay, ts: Sequence[float], path: Way) -> Work:
 
     def work(engine: Engine) -> Generator[Any, None, None]:
         model = yield from engine.use(way.spec)
+        most = way.max_voxels
         for index, t in enumerate(ts):
-            frame = yield from _full_frame(model, way.a.latent, way.b.latent, t, path)
+            frame = yield from _full_frame(model, way.a.latent, way.b.latent, t, path, most)
+            most = frame.max_voxels
             yield SampledFrame(index, len(ts), frame, way.limits)
 
     return work
@@ -267,14 +274,12 @@ def _volume_of(engine: Engine, model: Model, end: EndRequest, steps: _Count) -> 
 
 def _latent_of(model: Model, volume: Volume, steps: _Count) -> Generator[Any, None, Latent]:
     """Encode a volume; with smaller tiles where memory runs out."""
-    from napari_vqldm.coding import MAX_VOXELS
-    from napari_vqldm.memory import SmallerTiles, with_smaller_tiles
     from napari_vqldm.reconstruct import encode_steps
 
-    latent = None
-    for step in with_smaller_tiles(lambda n: encode_steps(model, volume, max_voxels=n), MAX_VOXELS):
-        if isinstance(step, SmallerTiles):
-            yield Note(step.text)
+    latent: Latent | None = None
+    for step in retrying(lambda n: encode_steps(model, volume, max_voxels=n)):
+        if isinstance(step, Note):
+            yield step
             continue
         latent = step.latent if step.latent is not None else latent
         yield steps.here()
@@ -283,12 +288,21 @@ def _latent_of(model: Model, volume: Volume, steps: _Count) -> Generator[Any, No
     return latent
 
 
-def _full_frame(model: Model, a: Latent, b: Latent, t: float, path: Way) -> Generator[Any, None, Frame]:
-    """Run `interpolate_steps` for one t; a tile is no step of the job that asks."""
+def _full_frame(
+    model: Model, a: Latent, b: Latent, t: float, path: Way, most: int | None
+) -> Generator[Any, None, Frame]:
+    """Run `interpolate_steps` for one t, with smaller tiles than ``most`` where memory runs out.
+
+    A tile is no step of the job that asks.
+    """
     from napari_vqldm.interpolate import changed_codes, interpolate_steps
 
     began, volume = perf_counter(), None
-    for step in interpolate_steps(model, a, b, t, path.kind, path.snap):
+    for step in retrying(lambda n: interpolate_steps(model, a, b, t, path.kind, path.snap, max_voxels=n), most):
+        if isinstance(step, Note):
+            yield step
+            began = perf_counter()  # the time of a frame is that of the try that fits
+            continue
         volume = step.volume if step.volume is not None else volume
         if volume is None:
             yield None

@@ -8,10 +8,11 @@ from qtpy.QtWidgets import QApplication, QFormLayout, QLabel, QSizePolicy, QVBox
 from superqt import QElidingLabel
 
 from napari_vqldm.card import Header
-from napari_vqldm.plugin.tabs.model.card_text import CardText, Rows, ScoreGroup, card_text
+from napari_vqldm.plugin.tabs.model.card_text import CardText, card_text
 from napari_vqldm.plugin.tabs.model.curve_plot import CurvePlot
 from napari_vqldm.plugin.widgets import HelpLabel
 from napari_vqldm.plugin.widgets.fold import Fold
+from napari_vqldm.report.scorecard import Rows, ScoreGroup
 
 
 class ModelCard(QWidget):

@@ -8,46 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_vqldm.card import Header
-from napari_vqldm.report.standards import GENERATION, RECONSTRUCTION, Standard
-
-Rows = tuple[tuple[str, str], ...]
-
-RELEASE = "limits for release"
-# What the gates of a bundled model measure, and their names; those of evaluations are in `report.standards`.
-GATES: dict[str, tuple[str, str]] = {
-    "psnr_above_gaussian_db": ("Reconstruction", "PSNR to the noise-free truth, above a Gaussian filter, dB"),
-    "psnr_above_pooled_db": ("Reconstruction", "PSNR to the noise-free truth, above pooling to the latent grid, dB"),
-    "length_density_um_per_um3_relative_error": ("Samples", "length density, relative error"),
-    "median_length_um_relative_error": ("Samples", "median connected length, relative error"),
-    "spectrum_distance_db_floors": ("Samples", "lateral spectrum, distance over that of two simulated sets"),
-    "intensity_w1_per_sd_floors": ("Samples", "intensity W1, distance over that of two simulated sets"),
-    "diversity_ratio": ("Samples", "diversity, over that of simulated volumes"),
-    "memorization_excess": ("Samples", "match with training volumes, above that of unseen volumes"),
-    "control_spearman": ("Samples", "requested against traced length density, rank correlation"),
-    "parameters": ("Size", "parameters"),
-    "file_mib": ("Size", "file, MiB"),
-    "latent_channels": ("Size", "latent channels"),
-    "latent_voxel_per_2_4_4": ("Size", "shortest edge of a latent cell, over 2 × 4 × 4 voxels"),
-}
-PARTS: dict[str, tuple[str, dict[str, Standard], str]] = {
-    "reconstruction": ("Reconstruction", RECONSTRUCTION, "In parentheses the 95 % interval over volumes."),
-    "generation": (
-        "Samples",
-        GENERATION,
-        "How clearly samples are told from the reference, in standard deviations (sd) of draws of the reference: about "
-        "0 is as good as another draw. In parentheses the 95 % interval.",
-    ),
-}
-ORDER = ("Reconstruction", "Samples", "Size", "Other")
-
-
-@dataclass(frozen=True)
-class ScoreGroup:
-    """Scores of one kind: ``heading`` and ``note`` say what they measure, and on which volumes."""
-
-    heading: str
-    note: str
-    rows: Rows
+from napari_vqldm.report.scorecard import Rows, ScoreGroup, group_scores, read_scores
 
 
 @dataclass(frozen=True)
@@ -84,13 +45,13 @@ class CardText:
 def card_text(header: Header) -> CardText:
     """Put a card into words."""
     card = header.card
-    scores = _scores(card.scorecard)
+    scores = read_scores(card.scorecard)
     return CardText(
         description=card.description,
         warning=_warning(header),
         facts=_facts(header),
-        scorecard=tuple(row for _, row in scores),
-        score_groups=_grouped(scores),
+        scorecard=tuple(score.row for score in scores),
+        score_groups=group_scores(scores),
         training=_training(header),
         memorization=memorization_text(card.memorization),
         data=card.data,
@@ -175,52 +136,6 @@ def _gate(gate: Any) -> str:
     return f"{'passed' if gate.passed else 'missed'}{'' if gate.kind == 'full' else f' ({gate.kind})'}"
 
 
-_Key = tuple[str, str, str]  # what is measured, on what, and a note
-
-
-def _scores(card: Mapping[str, Any]) -> list[tuple[_Key, tuple[str, str]]]:
-    """Rows of gates and of evaluations, each with its group; what has another form is left to the command line."""
-    scores: list[tuple[_Key, tuple[str, str]]] = []
-    for name, gate in _mapping(card.get("gates")).items():
-        if isinstance(gate, Mapping) and {"value", "rule", "limit", "passed"} <= gate.keys():
-            judged = "passed" if gate["passed"] else "missed"
-            text = f"{_number(gate['value'])} (wanted {gate['rule']} {_number(gate['limit'])}): {judged}"
-            measured, title = GATES.get(name, ("Other", _words(name)))
-            on = f"{RELEASE}, simulated track" if measured in ("Reconstruction", "Samples") else RELEASE
-            scores.append(((measured, on, ""), (title, text)))
-    for data, result in _mapping(card.get("evaluation")).items():
-        on = f"{data}, {'simulated' if str(data).startswith('MT-Sim') else 'real'} track"
-        for part, (measured, standards, note) in PARTS.items():
-            for name, entry in _mapping(_mapping(result).get(part)).items():
-                if isinstance(entry, Mapping) and {"verdict", "value"} <= entry.keys():
-                    scores.append(((measured, on, note), (_title(name, standards), _judged(entry))))
-    return scores
-
-
-def _grouped(scores: list[tuple[_Key, tuple[str, str]]]) -> tuple[ScoreGroup, ...]:
-    groups: dict[_Key, list[tuple[str, str]]] = {}
-    for key, row in scores:
-        groups.setdefault(key, []).append(row)
-    return tuple(
-        ScoreGroup(f"{measured}: {on}", note, tuple(groups[measured, on, note]))
-        for measured, on, note in sorted(groups, key=lambda key: ORDER.index(key[0]))
-    )
-
-
-def _title(name: str, standards: Mapping[str, Standard]) -> str:
-    """Name a judged number as the page of an evaluation does, with its unit."""
-    standard = standards.get(name)
-    if standard is None:
-        return _words(name)
-    return f"{standard.title}, {standard.unit}" if standard.unit else standard.title
-
-
-def _judged(entry: Mapping[str, Any]) -> str:
-    low, high = entry.get("low"), entry.get("high")
-    around = "" if low is None or high is None else f" ({_number(low)} to {_number(high)})"
-    return f"{_number(entry['value'])}{around}: {entry['verdict']}"
-
-
 def _training(header: Header) -> Rows:
     training = header.training
     minutes = ", ".join(f"{stage} {value:.3g} min" for stage, value in training.minutes.items())
@@ -243,22 +158,6 @@ def curve_text(header: Header) -> str:
             (first_step, first), (last_step, last) = points[0], points[-1]
             lines.append(f"{name}: {first:.4g} at step {first_step}, {last:.4g} at step {last_step}")
     return "\n".join(lines)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "not known"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
 
 
 def _span(low: float, high: float) -> str:

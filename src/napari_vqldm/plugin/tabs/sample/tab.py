@@ -60,6 +60,7 @@ class SampleTab(QWidget):
         self._build()
         desk.model_changed.connect(self._on_model)
         self.state.events.connect(self._on_state)
+        self.seed_box.roll()  # the first volume of a session is not always the same
         self._on_model()
 
     # --- for the dock -------------------------------------------------------------------------------------------------

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from napari_vqldm.plugin.inference.devices import default_threads
 from napari_vqldm.plugin.state.model import ModelState
+from napari_vqldm.recipe import Call, call_words, join_commands
 
 _AUTO = '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"'
-_OPTIONS = {
-    "count": "--count",
-    "shape": "--shape",
-    "seed": "--seed",
-    "steps": "--steps",
-    "sampler": "--sampler",
-    "guidance_scale": "--guidance",
-    "batch": "--batch",
-    "start": "--start",
-}
 
 
 def request_script(model: ModelState, request: Mapping[str, Any]) -> str:
@@ -56,14 +46,10 @@ def request_script(model: ModelState, request: Mapping[str, Any]) -> str:
 
 
 def request_command(model: ModelState, request: Mapping[str, Any]) -> str:
-    """Return the command that generates what is asked for into the folder ``generated``, for a POSIX shell."""
-    words = ["napari-vqldm", "--threads", str(model.threads or default_threads()), "generate", "--model", model.name]
-    for name, option in _OPTIONS.items():
-        value = request[name]
-        if value is not None:
-            words += [option, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    for name, value in (request["condition"] or {}).items():
-        words += ["--condition", f"{name}={value}"]
+    """Return the command that generates what is asked for into the folder ``generated``; see `request_script`."""
+    options = {name: value for name, value in request.items() if value is not None}
     if model.precision != "fp32":
-        words += ["--precision", model.precision]
-    return shlex.join([*words, "--device", model.device, "--out", "generated"])
+        options["precision"] = model.precision
+    call = Call("generate", has_model=True, options=options)
+    threads = model.threads or default_threads()
+    return join_commands([call_words(call, model=model.name, device=model.device, threads=threads, out="generated")])
