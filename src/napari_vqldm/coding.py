@@ -19,12 +19,9 @@ from napari_vqldm.config import Int3
 from napari_vqldm.errors import ConfigError, ShapeError
 from napari_vqldm.latent import LatentSpace
 from napari_vqldm.memory import trim_heap
-from napari_vqldm.tiles import plan_tiles
+from napari_vqldm.tiles import MAX_VOXELS, choose_tile, plan_tiles
 
 Precision = Literal["fp32", "bf16"]
-
-# Volume voxels that go through a network at once, halo included: about 0.5 GiB with the bundled models.
-MAX_VOXELS = 2**21
 
 
 @dataclass(frozen=True)
@@ -196,20 +193,6 @@ def _refuse_tiles(space: LatentSpace, shape: Int3, tile: Int3 | None, max_voxels
         f"expected at most {max_voxels:,} voxels, got {shape[0]} x {shape[1]} x {shape[2]} = {math.prod(shape):,}"
         f"{'' if whole else f' in tiles of {tile}'}: crop the volume, or use a model with another autoencoder"
     )
-
-
-def choose_tile(shape: Int3, multiple: Int3, halo: Int3, max_voxels: int) -> Int3:
-    """Return the largest tile (z, y, x) below ``max_voxels`` with its halo: the longest axis is halved in turn."""
-    tile = list(shape)
-
-    def with_halo() -> int:
-        z, y, x = (min(n, t + 2 * h) for n, t, h in zip(shape, tile, halo, strict=True))
-        return z * y * x
-
-    while with_halo() > max_voxels and any(t > m for t, m in zip(tile, multiple, strict=True)):
-        axis = max(range(3), key=lambda a: tile[a] / multiple[a])
-        tile[axis] = -(-tile[axis] // (2 * multiple[axis])) * multiple[axis]
-    return tile[0], tile[1], tile[2]
 
 
 @contextmanager

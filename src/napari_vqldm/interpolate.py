@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -18,13 +17,15 @@ from napari_vqldm.conditions import blend_conditions, check_conditions
 from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import ConfigError, ShapeError
 from napari_vqldm.files.provenance import make_provenance
-from napari_vqldm.generate import Sampling, Start, decode_start, draw_start, model_record, plan_sampling, sample_starts
+from napari_vqldm.generate import Start, decode_start, draw_start, model_record, plan_sampling, sample_starts
 from napari_vqldm.intensity import IntensityScale
+from napari_vqldm.latent_path import PATHS, Kind, slerp
 from napari_vqldm.reconstruct import Latent, decode_steps, latent_tensor
+from napari_vqldm.sampling_plan import Sampling
 from napari_vqldm.simulate.draws import check_seed
+from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Volume, seal
 
-Kind = Literal["linear", "slerp"]
 Endpoint = Latent | int
 
 
@@ -63,7 +64,7 @@ def interpolate(
     t: float = 0.5,
     kind: Kind = "linear",
     snap: bool = True,
-    **sampling: Any,
+    **options: Any,
 ) -> Volume: ...
 
 
@@ -75,7 +76,7 @@ def interpolate(
     t: Sequence[float],
     kind: Kind = "linear",
     snap: bool = True,
-    **sampling: Any,
+    **options: Any,
 ) -> list[Volume]: ...
 
 
@@ -86,7 +87,7 @@ def interpolate(
     t: float | Sequence[float] = 0.5,
     kind: Kind = "linear",
     snap: bool = True,
-    **sampling: Any,
+    **options: Any,
 ) -> Volume | list[Volume]:
     """Interpolate between two encoded volumes or between two seeds.
 
@@ -104,9 +105,10 @@ def interpolate(
     snap : bool
         ``vq-ldm``: move every vector to its nearest code before decoding; between seeds only if the model samples so
         (``diffusion.requantize``). No effect on the ends, nor on ``ldm``.
-    **sampling
-        For seeds: ``steps``, ``sampler``, ``condition``, ``guidance_scale``, ``precision``, as in `generate`.
-        Conditions that are not given are drawn for both ends and interpolated too.
+    **options
+        For encoded ends: ``max_voxels``, as in `decode`. For seeds: ``steps``, ``sampler``, ``condition``,
+        ``guidance_scale``, ``precision``, as in `generate`; conditions that are not given are drawn for both ends and
+        interpolated too.
 
     Returns
     -------
@@ -120,9 +122,9 @@ def interpolate(
     CheckpointError
         If a latent belongs to another model.
     ConfigError
-        If ``t``, ``kind`` or the ends do not fit, or the voxel sizes differ.
+        If ``t``, ``kind``, an option or the ends do not fit, or the voxel sizes differ.
     """
-    request = interpolate_steps(model, a, b, t, kind, snap, **sampling)
+    request = interpolate_steps(model, a, b, t, kind, snap, **options)
     volumes = [step.volume for step in request if step.volume is not None]
     return volumes if np.ndim(t) else volumes[0]
 
@@ -140,6 +142,7 @@ def interpolate_steps(
     condition: Mapping[str, float | str] | None = None,
     guidance_scale: float | None = None,
     precision: Precision = "fp32",
+    max_voxels: int = MAX_VOXELS,
 ) -> Iterator[InterpolationStep]:
     """Stepwise twin of `interpolate`: one step per tile or denoising step; close it to cancel.
 
@@ -150,9 +153,11 @@ def interpolate_steps(
     if isinstance(a, Latent) and isinstance(b, Latent):
         _check_pair(model, a, b)
         _check_way(latent_tensor(model, a), latent_tensor(model, b), ts, kind)
-        return _between_latents(model, a, b, ts, kind, snap)
+        return _between_latents(model, a, b, ts, kind, snap, max_voxels)
     if isinstance(a, Latent) or isinstance(b, Latent):
         raise ConfigError("expected two encoded volumes or two seeds, got one of each: generate and encode the seed")
+    if max_voxels != MAX_VOXELS:
+        raise ConfigError("max_voxels is for encoded ends: frames between seeds have the size of the model's window")
     check_seed(a, b)
     sampling = plan_sampling(model, None, steps, sampler, guidance_scale, None, precision)
     given = check_conditions(model.config, condition)
@@ -226,49 +231,11 @@ def changed_codes(model: Model, a: Latent, b: Latent, t: float = 0.5, kind: Kind
     return CodeChange(from_a, from_b, mixed.codes.size)
 
 
-def linear(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """(1 - t) a + t b; t = 0 and 1 return ``a`` and ``b`` themselves."""
-    if t in (0.0, 1.0):
-        return b if t else a
-    return (1 - t) * a + t * b
-
-
-def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Turn the direction of ``a`` into that of ``b`` at constant speed; the norm goes linearly from one to the other.
-
-    Both are taken as one vector, whatever their shape. Parallel vectors, and a zero one, are interpolated linearly.
-    Shoemake 1985, doi:10.1145/325334.325242.
-
-    Raises
-    ------
-    ConfigError
-        If the vectors are opposite: no way round is shorter than another.
-    """
-    if t in (0.0, 1.0):
-        return b if t else a
-    x, y = a.double(), b.double()
-    norm_x, norm_y = float(x.norm()), float(y.norm())
-    if norm_x == 0 or norm_y == 0:
-        return linear(a, b, t)
-    x, y = x / norm_x, y / norm_y
-    # atan2 of chords: exact for nearly parallel vectors, where the cosine has no digits left.
-    angle = 2 * math.atan2(float((x - y).norm()), float((x + y).norm()))
-    if angle < 1e-9:
-        return linear(a, b, t)
-    if math.pi - angle < 1e-6:
-        raise ConfigError("the ends are opposite, so slerp has no shortest way: use kind linear")
-    direction = (math.sin((1 - t) * angle) * x + math.sin(t * angle) * y) / math.sin(angle)
-    return (direction * ((1 - t) * norm_x + t * norm_y)).to(a.dtype)
-
-
-_PATHS = {"linear": linear, "slerp": slerp}
-
-
 def _check_ts(ts: Sequence[float], given: object, kind: Kind) -> None:
     """Refuse places that are not on the path, and paths that are not known."""
     if not ts or not all(0.0 <= value <= 1.0 for value in ts):
         raise ConfigError(f"expected t from 0 to 1, got {given}")
-    if kind not in _PATHS:
+    if kind not in PATHS:
         raise ConfigError(f"expected kind linear or slerp, got {kind!r}")
 
 
@@ -295,12 +262,12 @@ def _check_way(a: Tensor, b: Tensor, ts: Sequence[float], kind: Kind) -> None:
 
 
 def _between_latents(
-    model: Model, a: Latent, b: Latent, ts: Sequence[float], kind: Kind, snap: bool
+    model: Model, a: Latent, b: Latent, ts: Sequence[float], kind: Kind, snap: bool, max_voxels: int
 ) -> Iterator[InterpolationStep]:
     """Decode one blended latent per t."""
     done = 0
     for frame, t in enumerate(ts):
-        for step in decode_steps(model, _blend(model, a, b, t, kind, snap)):
+        for step in decode_steps(model, _blend(model, a, b, t, kind, snap), max_voxels=max_voxels):
             volume = step.volume
             if volume is not None:
                 provenance = make_provenance(
@@ -310,6 +277,7 @@ def _between_latents(
                     t=t,
                     kind=kind,
                     snap=snap,
+                    max_voxels=max_voxels,
                     ends=[dict(a.provenance), dict(b.provenance)],
                 )
                 name = f"{a.name}-to-{b.name}-t{t:.3f}"
@@ -322,7 +290,7 @@ def _blend(model: Model, a: Latent, b: Latent, t: float, kind: Kind, snap: bool)
     """Return the latent at t; the ends are handed through untouched."""
     if t in (0.0, 1.0):
         return b if t else a
-    mixed = _PATHS[kind](latent_tensor(model, a), latent_tensor(model, b), t)
+    mixed = PATHS[kind](latent_tensor(model, a), latent_tensor(model, b), t)
     intensity = IntensityScale(
         (1 - t) * a.intensity.background + t * b.intensity.background,
         (1 - t) * a.intensity.scale + t * b.intensity.scale,
@@ -385,7 +353,7 @@ def _blend_starts(a: Start, b: Start, t: float, kind: Kind) -> Start:
     return Start(
         a.seed,
         a.index,
-        _PATHS[kind](a.noise, b.noise, t),
+        PATHS[kind](a.noise, b.noise, t),
         lambda step: slerp(a.step_noise(step), b.step_noise(step), t),
         blend_conditions(a.conditions, b.conditions, t),
     )

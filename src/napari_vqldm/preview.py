@@ -21,10 +21,11 @@ from einops import rearrange
 from torch import Tensor
 
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import choose_tile, exact_math
+from napari_vqldm.coding import exact_math
 from napari_vqldm.config import Int3, SimulationConfig
 from napari_vqldm.errors import ConfigError, ShapeError
 from napari_vqldm.simulate import Simulator, tier
+from napari_vqldm.tiles import choose_tile
 
 _SEED = 0x70726576  # names the simulated volumes of the fit
 _RIDGE = 1e-4  # of the mean square of the features

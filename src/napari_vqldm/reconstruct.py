@@ -18,7 +18,7 @@ from pydantic import ValidationError, model_validator
 from torch import Tensor
 
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import MAX_VOXELS, decode_latent, encode_volume
+from napari_vqldm.coding import decode_latent, encode_volume
 from napari_vqldm.config import Config, Float3, Int3
 from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import CheckpointError, FileError, ShapeError, VqldmError
@@ -26,7 +26,7 @@ from napari_vqldm.files.latents import LatentFile, load_latent, save_latent
 from napari_vqldm.files.provenance import describe_input, make_provenance
 from napari_vqldm.intensity import IntensityScale, estimate_intensity
 from napari_vqldm.resample import resample, resample_to, target_voxel_size
-from napari_vqldm.tiles import Padding, pad_to_multiple
+from napari_vqldm.tiles import MAX_VOXELS, Padding, pad_to_multiple
 from napari_vqldm.volume import Volume, check_voxel_size, seal
 
 # A code that is nearer than the second best by less than this part is reported as a near tie: other rounding, as of the

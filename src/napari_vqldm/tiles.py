@@ -19,6 +19,9 @@ from napari_vqldm.volume import Int3
 
 Block = tuple[slice, slice, slice]
 
+# Volume voxels that go through a network at once, halo included: about 0.5 GiB with the bundled models.
+MAX_VOXELS = 2**21
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -37,6 +40,20 @@ class Tile:
     read: Block
     keep: Block
     write: Block
+
+
+def choose_tile(shape: Int3, multiple: Int3, halo: Int3, max_voxels: int) -> Int3:
+    """Return the largest tile (z, y, x) below ``max_voxels`` with its halo: the longest axis is halved in turn."""
+    tile = list(shape)
+
+    def with_halo() -> int:
+        z, y, x = (min(n, t + 2 * h) for n, t, h in zip(shape, tile, halo, strict=True))
+        return z * y * x
+
+    while with_halo() > max_voxels and any(t > m for t, m in zip(tile, multiple, strict=True)):
+        axis = max(range(3), key=lambda a: tile[a] / multiple[a])
+        tile[axis] = -(-tile[axis] // (2 * multiple[axis])) * multiple[axis]
+    return tile[0], tile[1], tile[2]
 
 
 def plan_tiles(shape: Int3, tile: Int3, halo: Int3, multiple: Int3 = (1, 1, 1)) -> list[Tile]:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import MAX_VOXELS
 from napari_vqldm.environment import describe_environment
 from napari_vqldm.errors import ConfigError, VolumeError
 from napari_vqldm.files.provenance import describe_input, make_provenance
@@ -20,6 +19,7 @@ from napari_vqldm.metrics.noise import NoiseEstimate, estimate_noise
 from napari_vqldm.metrics.uncertainty import RunningSpread, Spread
 from napari_vqldm.reconstruct import decode_steps, encode_steps, reconstruct_steps
 from napari_vqldm.simulate.draws import check_seed, generator_for
+from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Volume, seal
 
 Kind = Literal["noise", "posterior"]

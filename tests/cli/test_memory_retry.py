@@ -49,6 +49,38 @@ def test_work_goes_on_in_smaller_tiles_and_says_so(
     assert done.code == 0 and "starting again" in done.err and (tmp_path / "c.safetensors").is_file()
 
 
+def test_frames_go_on_in_smaller_tiles_and_those_before_stay(
+    command: Callable[..., Any],
+    ldm: Path,
+    make_stack: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Memory for whole volumes runs out after the first frame; as if another program took it."""
+    plain, decoded = LatentSpace.decode, []
+
+    def decode(space: LatentSpace, latent: Tensor) -> Tensor:
+        decoded.append(latent[0, 0].numel())
+        if len(decoded) > 1 and latent[0, 0].numel() > decoded[0] // 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(space, latent)
+
+    monkeypatch.setattr(LatentSpace, "decode", decode)
+    ends = ("--a", make_stack("a.ome.tif", 0, (8, 64, 128)), "--b", make_stack("b.ome.tif", 1, (8, 64, 128)))
+    verb = ("interpolate", "--model", ldm, "--device", "cpu", *ends, "--max-voxels", 2**17)
+    done = command(*verb, "--frames", 3, "--out", tmp_path / "way")
+    assert done.code == 0 and "starting again in tiles of 65,536 voxels" in done.err
+    found = [read_volume(tmp_path / "way" / f"a-to-b-{index:03d}.ome.tif") for index in range(3)]
+    requests = [volume.provenance["request"] for volume in found]
+    assert [request["t"] for request in requests] == [0.0, 0.5, 1.0]
+    sizes = [request["max_voxels"] for request in requests]
+    assert sizes[0] == 2**17 and sizes[1] == sizes[2] < 2**17
+    monkeypatch.undo()
+    whole = ("interpolate", "--model", ldm, "--device", "cpu", *ends, "--t", 0.5, "--max-voxels", sizes[1])
+    assert command(*whole, "--out", tmp_path / "half.ome.tif").code == 0
+    np.testing.assert_array_equal(found[1].data, read_volume(tmp_path / "half.ome.tif").data)
+
+
 @pytest.mark.usefixtures("little_memory")
 def test_what_never_fits_is_one_line(
     command: Callable[..., Any], ldm: Path, make_stack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -328,7 +328,7 @@ def test_interpolation_refuses_ends_that_do_not_fit(
     for word in ("-1", "-" + "9" * 400):
         command("interpolate", "--a", word, "--b", "1", *out).refused("seed from 0 to 2**64 - 1, got -")
         command("interpolate", "--a", stack, "--b", word, *out).refused("seed from 0 to 2**64 - 1, got -")
-    for words in (["--voxel-size", 1, 1, 1], ["--channel", 0], ["--time", 0]):
+    for words in (["--voxel-size", 1, 1, 1], ["--channel", 0], ["--time", 0], ["--max-voxels", 9]):
         command("interpolate", "--a", "1", "--b", "2", *words, *out).refused(words[0], "are for files")
     command("interpolate", "--a", stack, "--b", stack, "--steps", "3", *out).refused("--steps")
     command("interpolate", "--a", stack, "--b", stack, "--guidance", "2", *out).refused("--guidance")

@@ -17,8 +17,10 @@ from napari_vqldm.config import DiffusionConfig
 from napari_vqldm.errors import CheckpointError, ConditionError, ConfigError, ShapeError
 from napari_vqldm.generate import generate
 from napari_vqldm.intensity import IntensityScale
-from napari_vqldm.interpolate import CodeChange, blend, changed_codes, interpolate, interpolate_steps, linear, slerp
+from napari_vqldm.interpolate import CodeChange, blend, changed_codes, interpolate, interpolate_steps
+from napari_vqldm.latent_path import linear, slerp
 from napari_vqldm.reconstruct import decode, encode, latent_tensor, reconstruct
+from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Volume
 
 
@@ -217,6 +219,19 @@ def test_a_blended_latent_decodes_to_the_frame(
         blend(model, a, b, 1.5)
     with pytest.raises(ConfigError, match="linear or slerp"):
         blend(model, a, b, 0.5, "cubic")  # type: ignore[arg-type]
+
+
+def test_smaller_tiles_are_those_of_decode_and_recorded(ldm: Model, stack: Volume, other: Volume) -> None:
+    a, b = encode(ldm, stack), encode(ldm, other)
+    frame = interpolate(ldm, a, b, 0.3, max_voxels=2**11)
+    assert np.array_equal(frame.data, decode(ldm, blend(ldm, a, b, 0.3), max_voxels=2**11).data)
+    assert len(list(interpolate_steps(ldm, a, b, 0.3, max_voxels=2**11))) > 1
+    assert frame.provenance["request"]["max_voxels"] == 2**11
+    whole = interpolate(ldm, a, b, 0.3)
+    assert whole.provenance["request"]["max_voxels"] == MAX_VOXELS
+    np.testing.assert_allclose(frame.data, whole.data, rtol=0, atol=1e-4 * float(np.ptp(whole.data)))
+    with pytest.raises(ConfigError, match="max_voxels is for encoded ends"):
+        interpolate_steps(ldm, 1, 2, max_voxels=2**11)
 
 
 def test_changed_codes_count_from_either_end(ldm: Model, vq_ldm: Model, stack: Volume, other: Volume) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from napari_vqldm.errors import ConfigError
 
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
+    from napari_vqldm.interpolate import InterpolationStep
     from napari_vqldm.reconstruct import Latent
 
 DEFAULT_OUT = Path("interpolated")
@@ -52,6 +54,7 @@ def interpolate(
     condition: opt.Condition = None,
     guidance: opt.Guidance = None,
     precision: opt.Precision = "fp32",
+    max_voxels: opt.MaxVoxels = None,
     channel: opt.Channel = None,
     time: opt.Time = None,
     voxel_size: opt.VoxelSize = None,
@@ -67,8 +70,11 @@ def interpolate(
     if (ends[0] is None) != (ends[1] is None):
         raise ConfigError(f"--a {a} --b {b}: one is a seed and one a file: give two files, or two seeds")
     from_seeds = ends[0] is not None
-    if from_seeds and not all(choice is None for choice in (channel, time, voxel_size, crop)):
-        raise ConfigError("--channel, --time, --voxel-size and --crop are for files: seeds are not read from anywhere")
+    if from_seeds and not all(choice is None for choice in (channel, time, voxel_size, crop, max_voxels)):
+        raise ConfigError(
+            "--channel, --time, --voxel-size, --crop and --max-voxels are for files: seeds are not read from anywhere, "
+            "and frames between them have the size of the model's window"
+        )
     is_sampled = steps is not None or sampler is not None or wanted or guidance is not None or precision != "fp32"
     if not from_seeds and is_sampled:
         raise ConfigError(
@@ -86,17 +92,25 @@ def interpolate(
     loaded = load_model(model, device, reporter)
     reading: dict[str, Any] = {"channel": channel, "time": time, "voxel_size_um": voxel_size}
     reading["box"] = opt.parse_box(crop)
+    _, most = opt.split_coding(opt.coding_of(None, max_voxels))
     start, end = (
-        seed if seed is not None else _latent(Path(word), loaded, reading, reporter)
+        seed if seed is not None else _latent(Path(word), loaded, reading, most, reporter)
         for seed, word in zip(ends, (a, b), strict=True)
     )
     sampling: dict[str, Any] = {}
     if from_seeds:
         sampling = {"steps": steps, "sampler": sampler, "condition": wanted or None, "guidance_scale": guidance}
         sampling["precision"] = precision
-    request = interpolate_steps(loaded, start, end, ts, kind, not no_snap, **sampling)
     rows: list[tuple[Path, float]] = []
-    for step in reporter.track(request, "interpolating"):
+
+    def remaining(most: int) -> Iterator[InterpolationStep]:
+        """Frames that are not written yet: what ran out of memory starts again with the frame that did not fit."""
+        tiles: dict[str, Any] = {} if from_seeds else {"max_voxels": most}
+        return interpolate_steps(loaded, start, end, ts[len(rows) :], kind, not no_snap, **tiles, **sampling)
+
+    doing = "interpolating"
+    steps_left = reporter.track(remaining(most), doing) if from_seeds else reporter.track_tiles(remaining, most, doing)
+    for step in steps_left:
         if step.volume is not None:
             target = targets[len(rows)]
             make_folder(target.parent)
@@ -126,11 +140,12 @@ def _seed(word: str) -> int | None:
     return None if Path(word).exists() else int(word)
 
 
-def _latent(path: Path, model: Model, reading: dict[str, Any], reporter: Reporter) -> Latent:
-    """Load a latent file, or read and encode a volume."""
+def _latent(path: Path, model: Model, reading: dict[str, Any], most: int, reporter: Reporter) -> Latent:
+    """Load a latent file, or read and encode a volume, ``most`` voxels at once."""
     from napari_vqldm.reconstruct import Latent, encode_steps
 
     if path.suffix.lower() == ".safetensors":
         return Latent.load(path)
-    steps = encode_steps(model, read_input(path, **reading))
-    return next(s.latent for s in reporter.track(steps, f"encoding {path.name}") if s.latent is not None)
+    volume = read_input(path, **reading)
+    steps = reporter.track_tiles(lambda n: encode_steps(model, volume, max_voxels=n), most, f"encoding {path.name}")
+    return next(s.latent for s in steps if s.latent is not None)

@@ -210,8 +210,8 @@ def coding_of(intensity: tuple[float, float] | None, max_voxels: int | None) -> 
 
 
 def split_coding(coding: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return what `coding_of` gave without the voxels at once, and these, or their default. Brings torch."""
-    from napari_vqldm.coding import MAX_VOXELS
+    """Return what `coding_of` gave without the voxels at once, and these, or their default."""
+    from napari_vqldm.tiles import MAX_VOXELS
 
     return {name: value for name, value in coding.items() if name != "max_voxels"}, coding.get("max_voxels", MAX_VOXELS)
 
