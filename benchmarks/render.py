@@ -15,6 +15,8 @@ from typing import Any
 from render_real import real_stacks_section
 from tables import number, table
 
+from napari_vqldm.report.scorecard import gate_title
+
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 PREDICTED_MINUTES = ROOT / "data" / "predicted_minutes.json"  # model -> what was planned before it was trained
@@ -36,21 +38,6 @@ SET_NAMES = {
     "spectrum_distance_db": "lateral spectrum distance, dB",
     "intensity_w1_per_sd": "intensity W1 / sd",
     "diversity": "diversity (mean pairwise 1 - correlation)",
-}
-GATE_NAMES = {
-    "parameters": "parameters",
-    "file_mib": "file, MiB",
-    "psnr_above_gaussian_db": "PSNR above the Gaussian filter, dB",
-    "psnr_above_pooled_db": "PSNR above pooled, dB",
-    "latent_channels": "latent channels",
-    "latent_voxel_per_2_4_4": "latent voxel in units of 2 x 4 x 4 voxels, smallest axis",
-    "length_density_um_per_um3_relative_error": "traced length density, relative error",
-    "median_length_um_relative_error": "median length of connected filaments, relative error",
-    "spectrum_distance_db_floors": "lateral spectrum distance / floor",
-    "intensity_w1_per_sd_floors": "intensity W1 / floor",
-    "diversity_ratio": "diversity / that of the simulated",
-    "memorization_excess": "patch correlation with training volumes, above held-out",
-    "control_spearman": "requested against traced length density, Spearman",
 }
 
 
@@ -109,7 +96,7 @@ def render(
             ["gate", "value", "limit", "passed"],
             [
                 [
-                    GATE_NAMES.get(name, name),
+                    gate_title(name),
                     _value(g),
                     f"{g['rule']} {number(g['limit'])}",
                     "yes" if g["passed"] else "**no**",

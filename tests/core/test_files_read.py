@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_vqldm.card import read_header
 from napari_vqldm.errors import FileError, VolumeError
 from napari_vqldm.files import list_volumes, read_volume
-from napari_vqldm.files.samples import sample_names, sample_path
+from napari_vqldm.files.samples import generated_path, sample_names, sample_path
 from napari_vqldm.files.units import to_um
+from napari_vqldm.volume import hash_voxels
+from napari_vqldm.zoo import available
 
 SIZE = (0.3, 0.2, 0.1)
 
@@ -282,11 +285,22 @@ def test_samples_are_real_stacks_with_a_voxel_size():
         sample_path("nothing")
 
 
+def test_the_generated_sample_says_how_it_was_made_and_is_as_it_was():
+    volume = read_volume(generated_path())
+    record = volume.provenance
+    assert (record["verb"], record["request"]["model"]) == ("generate", "ldm")
+    assert record["request"]["weights_sha256"] == read_header(available()["ldm"]).card.weights_sha256
+    assert record["voxels_sha256"] == hash_voxels(volume)
+    assert volume.data.shape == tuple(record["request"]["shape"]) and volume.data.std() > 0.1
+
+
 def test_samples_are_small_and_attributed():
     folder = sample_path("spindle3d_multidna2").parent
-    assert sum(p.stat().st_size for p in folder.iterdir()) < 10**6
+    assert sum(sample_path(name).stat().st_size for name in sample_names()) < 10**6
+    assert generated_path().parent == folder and generated_path().stat().st_size < 2**20
     text = (folder / "ATTRIBUTION.md").read_text()
     assert all(f"{name}.tif" in text for name in sample_names())
+    assert generated_path().name in text
     assert "BSD-2-Clause" in text
     assert "EMBL" in text
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from napari_vqldm.files.stack import Stack
 
 LATENT_MARK = b'"napari_vqldm_latent"'
-VERDICT = {"value", "rule", "limit", "passed"}  # a gate in a scorecard: one line
 HEADER_PEEK_BYTES = 1 << 20  # the metadata of a safetensors file comes first
 
 
@@ -192,24 +191,46 @@ def _describe_stack(path: Path, stack: Stack, given: tuple[float, float, float] 
 
 
 def _show(reporter: Reporter, values: dict[str, Any]) -> None:
-    """Print all entries: JSON as they are, otherwise two columns with nested entries spelled out."""
+    """Print all entries: JSON as they are, otherwise two columns with nested entries spelled out, scores by name."""
+    from napari_vqldm.files.provenance import is_series
+
     reporter.result(values)
     if values["kind"] == "volume" and None in values["voxel_size_um"]:
         known = " ".join("?" if size is None else f"{size:.6g}" for size in values["voxel_size_um"])
         stated = "not stated" if known == "? ? ?" else f"{known}, not stated in full"
         values = values | {"voxel_size_um": f"{stated}: give --voxel-size Z Y X to the other commands"}
-    rows = [(name, text) for name, text in _flatten(values) if text != ""]
+    if (record := values.get("provenance")) and is_series(record):
+        told = f"{len(record.get('frames', ()))} records, one of each time point: --json shows them"
+        values = values | {"provenance": {**record, "frames": told}}
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if key == "scorecard":
+            rows += _score_rows(value)
+        else:
+            rows += _stated({key: value})
     reporter.table("", ("", ""), rows)
+
+
+def _score_rows(scorecard: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a scorecard: by what they measure, with names and units, then what has another form."""
+    from napari_vqldm.report.scorecard import group_scores, read_scores, untold
+
+    rows: list[tuple[str, str]] = []
+    for group in group_scores(read_scores(scorecard)):
+        rows += [(group.heading, group.note), *((f"  {title}", text) for title, text in group.rows)]
+    return rows + _stated({"scorecard": untold(scorecard)})
+
+
+def _stated(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Flat rows of what is known."""
+    return [(name, text) for name, text in _flatten(values) if text != ""]
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and value.keys() == VERDICT:
-            judged = "passed" if value["passed"] else "missed"
-            rows.append((name, f"{_text(value['value'])} (wanted {value['rule']} {_text(value['limit'])}): {judged}"))
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             rows += _flatten(value, f"{name}.")
         elif prefix == "training.curve.":
             rows.append((name, f"{len(value)} points, last {value[-1][1]:.4g}" if value else ""))

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_vqldm.files.atomic import atomic_path
     from napari_vqldm.files.centre_lines import CentreLines, read_centre_lines, write_centre_lines
-    from napari_vqldm.files.tiff import write_labels
+    from napari_vqldm.files.tiff_writer import write_labels
     from napari_vqldm.files.volumes import (
         READABLE_SUFFIXES,
         TIFF_STARTS,
         list_volumes,
         open_stack,
         read_volume,
+        write_series,
         write_volume,
     )
 
@@ -29,7 +30,8 @@ _HOME = {
     "read_centre_lines": "centre_lines",
     "read_volume": "volumes",
     "write_centre_lines": "centre_lines",
-    "write_labels": "tiff",
+    "write_labels": "tiff_writer",
+    "write_series": "volumes",
     "write_volume": "volumes",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "read_volume",
     "write_centre_lines",
     "write_labels",
+    "write_series",
     "write_volume",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,21 +77,38 @@ def read_ome_zarr(path: Path) -> Stack:
 
 def write_ome_zarr(path: Path, volume: Volume, *, force: bool = False) -> Path:
     """Write an OME-Zarr 0.5 image of one level; see `napari_vqldm.files.write_volume` for the errors."""
-    zarr = _import_zarr(path)
+    return _write(path, [volume], volume.provenance, is_series=False, force=force)
+
+
+def write_ome_zarr_series(
+    path: Path, volumes: Sequence[Volume], record: Mapping[str, Any], *, force: bool = False
+) -> Path:
+    """Write volumes of one grid as the time points of an OME-Zarr image; else as `write_ome_zarr`."""
+    return _write(path, volumes, record, is_series=True, force=force)
+
+
+def _write(path: Path, volumes: Sequence[Volume], record: Mapping[str, Any], *, is_series: bool, force: bool) -> Path:
+    """Write one volume, or several with an axis of time before z."""
+    zarr, first = _import_zarr(path), volumes[0]
+    chunks = tuple(min(n, c) for n, c in zip(first.shape, _CHUNK, strict=True))
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
+    shape, scale = tuple(first.shape), list(first.voxel_size_um)
+    if is_series:
+        axes, scale = [{"name": "t", "type": "time"}, *axes], [1.0, *scale]
+        shape, chunks = (len(volumes), *shape), (1, *chunks)
     image = {
-        "name": volume.name,
-        "axes": [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"],
-        "datasets": [
-            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": list(volume.voxel_size_um)}]}
-        ],
+        "name": first.name,
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
     }
+    names = [axis["name"] for axis in axes]
     with atomic_path(path, force) as temporary:
         group = zarr.open_group(str(temporary), mode="w-", zarr_format=3)
-        chunks = tuple(min(n, c) for n, c in zip(volume.shape, _CHUNK, strict=True))
-        array = group.create_array("0", shape=volume.shape, chunks=chunks, dtype="float32", dimension_names=list("zyx"))
-        array[...] = volume.data
+        array = group.create_array("0", shape=shape, chunks=chunks, dtype="float32", dimension_names=names)
+        for time, volume in enumerate(volumes):
+            array[(time, ...) if is_series else ...] = volume.data
         group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
-        group.attrs[records.NAMESPACE] = {"provenance": records.to_jsonable(volume.provenance)}
+        group.attrs[records.NAMESPACE] = {"provenance": records.to_jsonable(record)}
     return path
 
 

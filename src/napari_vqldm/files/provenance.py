@@ -19,6 +19,7 @@ from napari_vqldm.errors import VolumeError
 from napari_vqldm.volume import Volume, hash_voxels
 
 NAMESPACE = "napari-vqldm"  # of the OME annotation and of the OME-Zarr attribute
+SERIES = "series"  # verb of the record of several volumes in a row, which holds one of each
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "tifffile")
 
 
@@ -71,6 +72,24 @@ def describe_input(volume: Volume, role: str = "source") -> dict[str, Any]:
         f"{role}_sha256": hash_voxels(volume),
         f"{role}_voxel_size_um": list(volume.voxel_size_um),
     }
+
+
+def series_record(frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the record of several volumes in a row, from the record of each."""
+    return {"software": NAMESPACE, "verb": SERIES, "frames": [dict(frame) for frame in frames]}
+
+
+def is_series(record: Mapping[str, Any] | None) -> bool:
+    """Tell whether a record is of several volumes in a row."""
+    return record is not None and record.get("verb") == SERIES
+
+
+def frame_record(record: Mapping[str, Any], time: int | None) -> Mapping[str, Any]:
+    """Return the record of one volume of a series, empty where it has none; any other record is that of the volume."""
+    if not is_series(record):
+        return record
+    frames = record.get("frames") or ()
+    return frames[time] if time is not None and 0 <= time < len(frames) else {}
 
 
 def encode(provenance: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.errors import ChoiceError, ShapeError, VolumeError
-from napari_vqldm.files.provenance import NAMESPACE
+from napari_vqldm.files.provenance import NAMESPACE, frame_record
 from napari_vqldm.volume import Float3, Volume, check_voxel_size
 
 Index = tuple[int | slice, ...]
@@ -38,7 +38,7 @@ class Stack:
     voxel_size_um : tuple
         (z, y, x); None where the file does not say.
     provenance : mapping
-        Record that this package wrote into the file; empty for foreign files.
+        Record that this package wrote into the file, of a series one of each volume; empty for foreign files.
     """
 
     axes: str
@@ -106,7 +106,8 @@ def select_volume(
     data = stack.read(tuple(index))
     kept = [letter for letter in axes if letter in "ZYX"]
     data = data.transpose([kept.index(letter) for letter in "ZYX"])
-    provenance = stack.provenance or _source(stack, file_name, axes, channel_index, time_index)
+    recorded = frame_record(stack.provenance, time_index)
+    provenance = recorded or _source(stack, file_name, axes, channel_index, time_index)
     volume = Volume(data=data, voxel_size_um=voxel_size, provenance=provenance, name=name)
     if volume.data.min() == volume.data.max():
         raise VolumeError(f"every voxel equals {volume.data.flat[0]:g}: the volume is constant and holds no structure")

@@ -1,4 +1,4 @@
-"""Read TIFF, ImageJ TIFF and OME-TIFF with the voxel size that each states in its own way; write OME-TIFF."""
+"""Read TIFF, ImageJ TIFF and OME-TIFF with the voxel size that each states in its own way."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_vqldm import __version__
-from napari_vqldm.errors import FileError, ShapeError
+from napari_vqldm.errors import FileError
 from napari_vqldm.files import provenance as records
-from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.files.stack import Index, Stack
 from napari_vqldm.files.units import to_um
-from napari_vqldm.volume import Volume
 
 # What tifffile and the decoders raise on damaged content, found by flipping and cutting bytes of valid files.
 _DAMAGE = (
@@ -57,7 +52,6 @@ _LOGGED_DAMAGE = (
 _AGAIN = "copy the file again, or save the stack again as OME-TIFF"
 _RESOLUTION_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # of the ResolutionUnit tag; 4 and 5 are tifffile's
 _MAX_EXPANSION = 5000  # bytes in memory per byte of file: above it the header is damaged, zlib reaches 1032
-_BIGTIFF_FROM = 2**32 - 2**25  # bytes; compressed data could still fit, but must not fail after an hour of work
 
 
 def read_tiff(path: Path) -> Stack:
@@ -110,60 +104,6 @@ def has_our_record(path: Path) -> bool:
     except FileError:
         return False
     return f'Namespace="{records.NAMESPACE}"' in description and 'K="provenance"' in description
-
-
-def write_tiff(path: Path, volume: Volume, *, force: bool = False) -> Path:
-    """Write an OME-TIFF: float32, ZYX, zlib, voxel size in micrometres, provenance in its XML.
-
-    Equal volumes give equal bytes. See `napari_vqldm.files.write_volume` for the errors.
-    """
-    return _write_voxels(path, volume.data, volume, force=force)
-
-
-def write_labels(path: Path, labels: npt.NDArray[np.int32], volume: Volume, *, force: bool = False) -> Path:
-    """Write instance labels (Z, Y, X) as OME-TIFF, int32, with the voxel size, provenance and name of ``volume``.
-
-    Raises
-    ------
-    ShapeError
-        If the labels are no int32 or have another shape than the volume.
-    FileError
-        As `napari_vqldm.files.write_volume`.
-    """
-    if labels.dtype != np.int32 or labels.shape != volume.shape:
-        raise ShapeError(f"expected labels int32 {volume.shape}, got {labels.dtype} {labels.shape}")
-    return _write_voxels(path, np.ascontiguousarray(labels), volume, force=force)
-
-
-def _write_voxels(path: Path, data: npt.NDArray[Any], volume: Volume, *, force: bool) -> Path:
-    """Write voxels with what else is known of ``volume``."""
-    record = records.encode(volume.provenance)
-    # The OME schema wants a UUID per file; one that follows from the content keeps the writer deterministic.
-    digest = sha256(data.data)
-    digest.update(repr((volume.voxel_size_um, record, volume.name)).encode())
-    z, y, x = volume.voxel_size_um
-    metadata: dict[str, Any] = {
-        "axes": "ZYX",
-        "UUID": str(UUID(bytes=digest.digest()[:16], version=4)),
-        "Creator": f"{records.NAMESPACE} {__version__}",
-        "Name": "".join(c for c in volume.name if c.isprintable()) or "volume",
-        "Description": record,
-        "MapAnnotation": {"Namespace": records.NAMESPACE, "provenance": record},
-    }
-    for axis, size in (("X", x), ("Y", y), ("Z", z)):
-        metadata |= {f"PhysicalSize{axis}": repr(size), f"PhysicalSize{axis}Unit": "\u00b5m"}
-    with atomic_path(path, force) as temporary:
-        tifffile.imwrite(
-            temporary,
-            data,
-            ome=True,
-            bigtiff=data.nbytes >= _BIGTIFF_FROM,
-            photometric="minisblack",
-            compression="zlib",
-            software=f"{records.NAMESPACE} {__version__}",
-            metadata=metadata,
-        )
-    return path
 
 
 @contextmanager

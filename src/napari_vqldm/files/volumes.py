@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from napari_vqldm.errors import FileError, ShapeError, VolumeError
 from napari_vqldm.files.atomic import is_zarr_folder
 from napari_vqldm.files.bioio_file import READERS, read_vendor
 from napari_vqldm.files.numpy_file import read_npy
-from napari_vqldm.files.ome_zarr import read_ome_zarr, write_ome_zarr
+from napari_vqldm.files.ome_zarr import read_ome_zarr, write_ome_zarr, write_ome_zarr_series
+from napari_vqldm.files.provenance import series_record
 from napari_vqldm.files.stack import Stack, select_volume
-from napari_vqldm.files.tiff import read_tiff, write_tiff
+from napari_vqldm.files.tiff import read_tiff
+from napari_vqldm.files.tiff_writer import write_tiff, write_tiff_series
 from napari_vqldm.volume import Float3, Volume
 
 _TIFF = (".tif", ".tiff")
@@ -109,12 +111,42 @@ def write_volume(path: str | os.PathLike[str], volume: Volume, *, force: bool = 
         If the suffix is unknown, the file exists and ``force`` is not set, or writing fails. Nothing is left behind.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix in _TIFF:
-        return write_tiff(path, volume, force=force)
-    if suffix == ".zarr":
+    if _writes_zarr(path):
         return write_ome_zarr(path, volume, force=force)
-    raise FileError(f"{path}: cannot write {suffix or 'a file without suffix'}: use .ome.tif or .zarr")
+    return write_tiff(path, volume, force=force)
+
+
+def write_series(path: str | os.PathLike[str], volumes: Sequence[Volume], *, force: bool = False) -> Path:
+    """Write volumes of one grid as the time points of one file, each with its own provenance.
+
+    `read_volume` with ``time`` gives one back, bit for bit and with its record.
+
+    Parameters
+    ----------
+    path, force
+        As in `write_volume`.
+    volumes : sequence of Volume
+        Two or more. The first one names the image.
+
+    Returns
+    -------
+    Path
+        Where they are now.
+
+    Raises
+    ------
+    ShapeError
+        If there are fewer than two, or they differ in their grid or voxel size.
+    FileError
+        As in `write_volume`.
+    """
+    path, grids = Path(path), {(volume.shape, volume.voxel_size_um) for volume in volumes}
+    if len(volumes) < 2 or len(grids) != 1:
+        raise ShapeError(f"expected two or more volumes of one grid, got {len(volumes)} of {len(grids)} grids")
+    record = series_record([volume.provenance for volume in volumes])
+    if _writes_zarr(path):
+        return write_ome_zarr_series(path, volumes, record, force=force)
+    return write_tiff_series(path, volumes, record, force=force)
 
 
 def list_volumes(folder: str | os.PathLike[str]) -> list[Path]:
@@ -143,6 +175,14 @@ def list_volumes(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise FileError(f"{folder}: no volumes: expected files ending in {', '.join(READABLE_SUFFIXES)}")
     return found
+
+
+def _writes_zarr(path: Path) -> bool:
+    """Choose between OME-Zarr and OME-TIFF by the suffix."""
+    suffix = path.suffix.lower()
+    if suffix not in (*_TIFF, ".zarr"):
+        raise FileError(f"{path}: cannot write {suffix or 'a file without suffix'}: use .ome.tif or .zarr")
+    return suffix == ".zarr"
 
 
 def _reader(path: Path) -> Callable[[Path], Stack]:

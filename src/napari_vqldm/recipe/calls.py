@@ -13,8 +13,8 @@ from napari_vqldm.config import CameraConfig, SimulationConfig, validate
 from napari_vqldm.errors import RecipeError
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.recipe.tree import Node
+from napari_vqldm.tiles import MAX_VOXELS
 
-MAX_VOXELS = 2**21  # default of `napari_vqldm.coding`, which brings torch
 SIMULATION_NAMES = ("standard", "sparse", "hard", "spindle", "interphase")
 _SAMPLING = ("steps", "sampler", "guidance_scale")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -11,6 +10,7 @@ from napari_vqldm.config import CameraConfig, SimulationConfig
 from napari_vqldm.errors import RecipeError
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.recipe.calls import SIMULATION_NAMES, Call, call_of, named_simulation, reconstruct_call
+from napari_vqldm.recipe.shell import join_commands
 from napari_vqldm.recipe.sources import Box, FileInput, find_file, find_model
 from napari_vqldm.recipe.tree import LATENT_VERBS, Input, Node, read_recipe
 
@@ -63,18 +63,61 @@ def command_line(
     Returns
     -------
     str
-        Lines quoted for a POSIX shell.
+        Lines for the shell of this computer, see `napari_vqldm.recipe.shell`.
 
     Raises
     ------
     RecipeError
         As for the script, and where a command has no option for what was asked, with the reason.
     """
+    return join_commands(command_words(provenance, files=files, models=models, out=out))
+
+
+def command_words(
+    provenance: Mapping[str, Any],
+    *,
+    files: Mapping[str, FileInput] | None = None,
+    models: Mapping[str, str] | None = None,
+    out: str | None = None,
+) -> list[list[str]]:
+    """Return the commands of `command_line` as words, the one that writes the result last; parameters are its own."""
     root = read_recipe(provenance)
     out = out or ("latent.safetensors" if root.verb in LATENT_VERBS else "volume.ome.tif")
     writer = _Writer(files or {}, models or {}, out)
     writer.node(root, out)
-    return "\n".join(shlex.join(line) for line in writer.lines)
+    return writer.lines
+
+
+def call_words(
+    call: Call, inputs: Iterable[str] = (), *, model: str | None, device: str, threads: int | None, out: str
+) -> list[str]:
+    """Return the command that makes one call.
+
+    Parameters
+    ----------
+    call : Call
+        What is to be computed.
+    inputs : iterable of str
+        Words that name what the call takes: files, ends.
+    model : str or None
+        Name or path of the checkpoint; None where the call takes none.
+    device : str
+        Where to compute, for calls that ask for it.
+    threads : int or None
+        Of PyTorch; None leaves the choice to the program.
+    out : str
+        File, or folder, of the result.
+
+    Raises
+    ------
+    RecipeError
+        Where a command has no option for what was asked.
+    """
+    first = [] if threads is None else ["--threads", str(threads)]
+    named = [] if model is None else ["--model", model]
+    place = ["--device", device] if call.has_model or call.function == "simulate" else []
+    verb = _VERBS.get(call.function, call.function)
+    return [_PROGRAM, *first, verb, *inputs, *named, *_options(call), *place, "--out", out]
 
 
 class _Writer:
@@ -107,13 +150,8 @@ class _Writer:
 
     def add(self, node: Node, call: Call, inputs: list[str], out: str) -> None:
         """Write one command."""
-        threads = [] if node.threads is None else ["--threads", str(node.threads)]
-        model = ["--model", find_model(node.request, self.models)] if call.has_model else []
-        takes_device = call.has_model or call.function == "simulate"
-        device = ["--device", node.device] if takes_device else []
-        verb = _VERBS.get(call.function, call.function)
-        options = list(_options(call))
-        self.lines.append([_PROGRAM, *threads, verb, *inputs, *model, *options, *device, "--out", out])
+        model = find_model(node.request, self.models) if call.has_model else None
+        self.lines.append(call_words(call, inputs, model=model, device=node.device, threads=node.threads, out=out))
 
     def input(self, taken: Input, function: str) -> list[str]:
         """Write what makes the file of an input; return the words that name it to its verb."""
@@ -145,8 +183,8 @@ def _options(call: Call) -> Iterable[str]:
     """Yield the options of a call as words; refuse what a command cannot say."""
     if call.function == "simulate":
         yield from ("--part", call.part or "noisy")
-    if call.function == "generate" and call.options.get("batch"):
-        yield from ("--only", str(call.options.get("start", 0) + (call.pick or 0)))
+    if call.function == "generate" and call.options.get("batch") and call.pick is not None:
+        yield from ("--only", str(call.options.get("start", 0) + call.pick))
     for name, value in call.options.items():
         if name in _OPTIONS:
             yield _OPTIONS[name]

@@ -11,9 +11,10 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.condition_ranges import allowed_conditions
 from napari_vqldm.conditions import check_conditions
 from napari_vqldm.errors import ConfigError
-from napari_vqldm.generate import Sampling, Start, decode_start, draw_start, plan_sampling, sample_starts
+from napari_vqldm.generate import Start, decode_start, draw_start, plan_sampling, sample_starts
 from napari_vqldm.report.folders import LEAST_OF_WINDOW, windows_of
 from napari_vqldm.report.sets import VOXEL_SIZE_UM, WINDOW, Array
+from napari_vqldm.sampling_plan import Sampling
 
 GPU_BATCH = 16  # volumes sampled at once
 
