@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         reconstruct_steps,
     )
     from napari_vqldm.record import record
-    from napari_vqldm.reproduce import reproduce, reproduce_steps
+    from napari_vqldm.reproduce import estimate_reproduction, reproduce, reproduce_steps
     from napari_vqldm.self_test import SelfTest, self_test, self_test_steps
     from napari_vqldm.simulation import simulate, simulate_steps
     from napari_vqldm.uncertainty import uncertainty, uncertainty_steps
@@ -62,6 +62,7 @@ _HOME = {
     "estimate_generation": "estimate",
     "estimate_interpolation": "estimate",
     "estimate_reconstruction": "estimate",
+    "estimate_reproduction": "reproduce",
     "estimate_uncertainty": "estimate",
     "fit_linear_decoder": "preview",
     "generate": "generate",
@@ -105,6 +106,7 @@ __all__ = [
     "estimate_generation",
     "estimate_interpolation",
     "estimate_reconstruction",
+    "estimate_reproduction",
     "estimate_uncertainty",
     "fit_linear_decoder",
     "generate",

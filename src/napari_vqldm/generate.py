@@ -6,7 +6,6 @@ camera, which renders after sampling.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +18,18 @@ from torch import Tensor
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.coding import Precision, decode_latent, exact_math
 from napari_vqldm.conditions import Conditions, check_conditions, draw_conditions
-from napari_vqldm.config import SAMPLERS_OF, CameraConfig, Int3
-from napari_vqldm.diffusion import SAMPLERS, SampleStep
+from napari_vqldm.config import CameraConfig, Int3
+from napari_vqldm.diffusion import SampleStep
 from napari_vqldm.environment import describe_environment
-from napari_vqldm.errors import CheckpointError, ConfigError, ShapeError
+from napari_vqldm.errors import CheckpointError, ConfigError
 from napari_vqldm.files.provenance import make_provenance
 from napari_vqldm.memory import trim_heap
 from napari_vqldm.models.build import AnyDenoiser
 from napari_vqldm.record import expose, generated_noise_seed
 from napari_vqldm.sampling import StepNoise, initial_noise, sample_latents, step_noise
+from napari_vqldm.sampling_plan import Sampling, batch_on, check_sampling, stage_one_alone
 from napari_vqldm.simulate.draws import check_seed
-from napari_vqldm.volume import Volume, check_blur, seal
-
-_GPU_BATCH = 8
+from napari_vqldm.volume import Volume, seal
 
 
 @dataclass(frozen=True)
@@ -66,29 +64,6 @@ class Start:
     noise: Tensor
     step_noise: StepNoise
     conditions: Conditions
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """A checked request: how to sample, and what to do with the result."""
-
-    shape: Int3
-    steps: int
-    sampler: str
-    guidance_scale: float
-    camera: CameraConfig | None
-    precision: Precision
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the request as JSON-compatible values for provenance."""
-        camera = None if self.camera is None else self.camera.model_dump(mode="json")
-        return {
-            "steps": self.steps,
-            "sampler": self.sampler,
-            "guidance_scale": self.guidance_scale,
-            "camera": camera,
-            "precision": self.precision,
-        }
 
 
 def generate(
@@ -201,37 +176,12 @@ def plan_sampling(
 ) -> Sampling:
     """Check a request against the model and fill in the checkpoint's defaults; errors as in `generate`."""
     denoiser_of(model)
-    config, window = model.config, model.config.window
-    shape = window if shape is None else shape
-    if len(shape) != 3 or any(not 2 <= n <= w for n, w in zip(shape, window, strict=True)):
-        raise ShapeError(
-            f"expected a shape from (2, 2, 2) to the trained window {window}, got {tuple(shape)}: "
-            "generate several volumes instead of a larger one"
-        )
-    guidance_scale = config.diffusion.guidance_scale if guidance_scale is None else guidance_scale
-    if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-        raise ConfigError(f"expected a guidance_scale of 0 or more, got {guidance_scale}")
-    if camera is not None and config.target == "input":
-        raise ConfigError(
-            f"model {model.name} learned noisy stacks, so its volumes hold camera noise already: "
-            "generate without a camera"
-        )
-    if camera is not None:
-        check_blur(camera.blur_um, shape, config.voxel_size_range_um[1])
-    steps = config.diffusion.steps if steps is None else steps
-    sampler = config.diffusion.sampler if sampler is None else sampler
-    fitting = SAMPLERS_OF[config.diffusion.objective]
-    highest = 10_000 if config.diffusion.objective == "flow" else config.diffusion.num_train_timesteps
-    if sampler not in SAMPLERS or sampler not in fitting:
-        raise ConfigError(f"sampler {sampler!r} does not fit this model: use {' or '.join(fitting)}")
-    if not 1 <= steps <= highest:
-        raise ConfigError(f"expected 1 to {highest} steps, got {steps}")
-    return Sampling(shape, steps, sampler, float(guidance_scale), camera, precision)
+    return check_sampling(model.config, model.name, shape, steps, sampler, guidance_scale, camera, precision)
 
 
 def default_batch(device: torch.device) -> int:
     """Return how many volumes are generated at once unless told: 1 on the CPU, 8 on a GPU."""
-    return 1 if device.type == "cpu" else _GPU_BATCH
+    return batch_on(device.type)
 
 
 def draw_start(model: Model, seed: int, index: int, given: Mapping[str, float | str] | None = None) -> Start:
@@ -302,9 +252,7 @@ def model_record(model: Model) -> dict[str, str]:
 def denoiser_of(model: Model) -> AnyDenoiser:
     """Return the denoiser, or say that the checkpoint has none."""
     if model.denoiser is None:
-        raise CheckpointError(
-            f"model {model.name} is stage 1 alone and cannot generate: train its denoiser, or use it to reconstruct"
-        )
+        raise CheckpointError(stage_one_alone(model.name))
     return model.denoiser
 
 

@@ -61,6 +61,12 @@ class Recomputation:
         self.known: dict[str, Volume] = {hash_voxels(given): given for given in inputs}
         self.loaded: dict[tuple[str, str], Model] = {}
 
+    def keep(self, models: Sequence[str | Path | Model]) -> None:
+        """Use those models that are loaded already as they are, where their device is the one that is wanted."""
+        for model in models:
+            if isinstance(model, Model):
+                self.loaded[model.weights_sha256, str(model.device)] = model
+
     def check(self, node: Node) -> None:
         """Refuse a recipe that lacks an input or a model, before anything is computed.
 
@@ -167,15 +173,20 @@ class Recomputation:
                 return
             yield step
 
+    def loaded_model(self, node: Node) -> Model | None:
+        """Return the model of a record if it is loaded where it is needed."""
+        return self.loaded.get((str(node.request.get("weights_sha256")), self.place(node)))
+
     def load(self, node: Node) -> Model:
         """Return the model of a record on its device."""
-        found, place = self.find_model(node), self.place(node)
-        key = str(node.request["weights_sha256"]), place
-        if key not in self.loaded:
-            is_there = isinstance(found, Model) and found.device == torch.device(place)
-            path = found.path if isinstance(found, Model) else found
-            self.loaded[key] = found if is_there and isinstance(found, Model) else load_checkpoint(path, place)
-        return self.loaded[key]
+        model = self.loaded_model(node)
+        if model is None:
+            found, place = self.find_model(node), self.place(node)
+            model = load_checkpoint(found.path if isinstance(found, Model) else found, place)
+            if model.weights_sha256 != node.request["weights_sha256"]:
+                raise CheckpointError(f"{model.path}: has other weights than a moment ago: give the file of the record")
+            self.keep([model])
+        return model
 
 
 @dataclass(frozen=True)
@@ -211,11 +222,11 @@ def _gaps(node: Node) -> Iterator[Difference]:
 
 
 def models_by_weights(models: Sequence[str | Path | Model]) -> dict[str, Path | Model]:
-    """Return all models that are known, by the fingerprint of their weights; given ones win."""
+    """Return all models that are known, by the fingerprint of their weights: their files, or loaded ones."""
     known: dict[str, Path | Model] = {sha256: resolve(name) for sha256, name in bundled_models().items()}
     for given in models:
         if isinstance(given, Model):
-            known[given.weights_sha256] = given
+            known.setdefault(given.weights_sha256, given)  # its own file may have changed since it was loaded
         else:
             path = resolve(given)
             known[read_header(path).card.weights_sha256] = path

@@ -11,8 +11,11 @@ import numpy as np
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.environment import Difference
 from napari_vqldm.errors import RecipeError
+from napari_vqldm.estimate import Estimate
 from napari_vqldm.recipe import Node, read_recipe
 from napari_vqldm.recompute import Recomputation, models_by_weights
+from napari_vqldm.recompute_cost import estimate_recipe
+from napari_vqldm.self_test import SelfTest
 from napari_vqldm.volume import Volume, hash_voxels
 
 _IDENTICAL = "identical to the last bit"
@@ -122,13 +125,53 @@ def reproduce_steps(
     allow_differences: bool = True,
 ) -> Iterator[ReproductionStep]:
     """Stepwise twin of `reproduce`; close it to cancel. Inputs and models are looked for before the first step."""
-    root = _older(read_recipe(volume.provenance), volume)
-    runner = Recomputation(models_by_weights(models), inputs, device, threads)
-    runner.check(root)
+    root, runner = _prepared(volume, models, inputs, device, threads)
     if not allow_differences and (found := runner.differences_of(root)):
         others = f" (and {len(found) - 1} more differences)" if len(found) > 1 else ""
         raise RecipeError(f"{found[0].message}{others}: allow differences to compute it nevertheless")
     return _reproduce(runner, root, volume)
+
+
+def estimate_reproduction(
+    volume: Volume,
+    *,
+    models: Sequence[str | Path | Model] = (),
+    inputs: Sequence[Volume] = (),
+    device: str | None = None,
+    threads: int | None = None,
+    self_test: SelfTest | None = None,
+) -> Estimate | None:
+    """Estimate `reproduce`, without computing or loading anything.
+
+    Parameters
+    ----------
+    volume, models, inputs, device, threads
+        As in `reproduce`, with its errors.
+    self_test : SelfTest, optional
+        Of a model on this machine: counts where that model computes as it did in the test.
+
+    Returns
+    -------
+    Estimate or None
+        None where no model takes part.
+    """
+    root, runner = _prepared(volume, models, inputs, device, threads)
+    return estimate_recipe(runner, root, self_test)
+
+
+def _prepared(
+    volume: Volume,
+    models: Sequence[str | Path | Model],
+    inputs: Sequence[Volume],
+    device: str | None,
+    threads: int | None,
+) -> tuple[Node, Recomputation]:
+    """Read the recipe of a volume and look for all that it needs."""
+    root = _older(read_recipe(volume.provenance), volume)
+    runner = Recomputation(models_by_weights(models), inputs, device, threads)
+    runner.keep(models)
+    runner.check(root)
+    return root, runner
 
 
 def _reproduce(runner: Recomputation, root: Node, volume: Volume) -> Iterator[ReproductionStep]:

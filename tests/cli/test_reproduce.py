@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 import napari_vqldm as nv
+from napari_vqldm.files import write_series
 from napari_vqldm.volume import hash_voxels
 
 Command = Callable[..., Any]
@@ -145,3 +146,17 @@ def test_one_image_of_a_simulation(command: Command, tmp_path: Path) -> None:
     command(*words, "--part", "noisy", "--out", tmp_path / "folder").refused("--part", "--out FILE")
     command(*words, "--part", "noisy", "--count", 2, "--out", tmp_path / "a.ome.tif").refused("--part", "--count")
     assert not (tmp_path / "folder").exists() and not (tmp_path / "a.ome.tif").exists()
+
+
+def test_one_volume_of_a_series(command: Command, ldm: Path, tmp_path: Path) -> None:
+    model, path = nv.load(ldm), tmp_path / "way.ome.tif"
+    size = {"voxel_size_z_um": 0.2, "voxel_size_xy_um": 0.1}
+    frames = nv.interpolate(model, 3, 4, t=[0.0, 0.5, 1.0], steps=2, condition=size)
+    write_series(path, frames)
+    command("reproduce", path, "--model", ldm).refused("3 time points", "--time 0..2")
+    done = command("reproduce", path, "--model", ldm, "--time", 1, "--out", tmp_path / "again.ome.tif")
+    assert done.code == 0 and "identical to the last bit" in done.out
+    assert hash_voxels(nv.read_volume(tmp_path / "again.ome.tif")) == hash_voxels(frames[1])
+    told = command("info", path)
+    assert told.code == 0 and "3 records, one of each time point" in told.out and "weights_sha256" not in told.out
+    assert len(command("info", path, "--json").json["provenance"]["frames"]) == 3

@@ -17,7 +17,8 @@ from napari_vqldm.checkpoint import Model, load_checkpoint
 from napari_vqldm.config import CameraConfig, SimulationConfig
 from napari_vqldm.environment import current_environment
 from napari_vqldm.errors import CheckpointError, FileError, RecipeError
-from napari_vqldm.reproduce import Reproduction, reproduce, reproduce_steps
+from napari_vqldm.estimate import jobs
+from napari_vqldm.reproduce import Reproduction, estimate_reproduction, reproduce, reproduce_steps
 from napari_vqldm.volume import Volume, hash_voxels, seal
 
 SMALL = SimulationConfig(shape=(8, 32, 32))
@@ -39,6 +40,7 @@ def assert_identical(result: Reproduction) -> None:
     assert result.differences == () and result.verdict == "identical to the last bit"
 
 
+@pytest.mark.parametrize("model", [pytest.param("ldm", marks=pytest.mark.slow), "vq-ldm"], indirect=True)
 def test_every_verb_is_reproduced_to_the_last_bit(model: Model, stack: Volume) -> None:
     clean = nv.simulate(seed=3, start=1, config=SMALL)[0].clean
     generated = nv.generate(model, 2, (8, 30, 8), seed=4, steps=2, batch=2)[1]
@@ -151,6 +153,68 @@ def test_voxels_that_were_changed_later_are_told_from_another_machine(generated:
 def test_other_bits_without_any_difference_are_a_bug_to_report(generated: Volume, ldm: Model) -> None:
     claimed = seal(generated.with_data(generated.data + 1))
     assert "please report" in reproduce(claimed, models=[ldm]).verdict
+
+
+def test_a_loaded_model_is_used_as_it_is_and_its_file_not_read(
+    generated: Volume, ldm: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(ldm.path.read_bytes())
+    loaded = load_checkpoint(path)
+    path.write_bytes(b"another file")
+    with monkeypatch.context() as patch:
+        patch.setattr(recompute, "load_checkpoint", lambda *_: pytest.fail("a second copy is loaded"))
+        assert_identical(reproduce(generated, models=[loaded]))
+        assert_identical(reproduce(generated, models=[ldm.path, loaded]))
+    claimed = replace(loaded, device=torch.device("meta"))  # where the record was not computed
+    assert_identical(reproduce(generated, models=[ldm.path, claimed]))
+    with pytest.raises(CheckpointError, match="mine"):
+        reproduce(generated, models=[claimed])
+
+
+def test_a_file_that_changes_before_it_is_loaded_is_not_taken(
+    generated: Volume, ldm: Model, vq_ldm: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(ldm.path.read_bytes())
+    steps = reproduce_steps(generated, models=[path])
+    path.write_bytes(vq_ldm.path.read_bytes())
+    with pytest.raises(CheckpointError, match="other weights than a moment ago"):
+        list(steps)
+
+
+def test_the_estimate_is_that_of_the_parts_that_are_computed_again(
+    ldm: Model, stack: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "available_bytes", lambda *_: 2**34)
+    pair = nv.generate(ldm, 2, (8, 30, 8), seed=4, steps=2, batch=2)
+    both = nv.estimate_generation(ldm, 2, (8, 30, 8), 2, batch=2)
+    assert estimate_reproduction(pair[1], models=[ldm]) == both
+    weights = 4 * sum(ldm.header.card.parameters.values())
+    unloaded = estimate_reproduction(pair[1], models=[ldm.path])
+    assert unloaded is not None and unloaded.memory_bytes == both.memory_bytes + weights
+    part = nv.crop(stack, ((1, 9), (3, 36), (0, 40)))
+    output = nv.reconstruct(ldm, part, max_voxels=2**13)
+    shape, size = part.shape, part.voxel_size_um
+    coding = [
+        nv.estimate_encoding(ldm, shape, size, 2**13),
+        nv.estimate_interpolation(ldm, 1, shape, size, max_voxels=2**13),
+    ]
+    for inputs in ([stack], [part]):  # the crop is computed again, or not
+        found = estimate_reproduction(output, models=[ldm], inputs=inputs)
+        assert found is not None
+        assert found.seconds == pytest.approx(sum(estimate.seconds for estimate in coding))
+        assert found.memory_bytes == max(estimate.memory_bytes for estimate in coding)
+    again = nv.reconstruct(ldm, pair[0])
+    found = estimate_reproduction(again, models=[ldm])  # its input is generated first
+    assert found is not None and found.memory_bytes >= both.memory_bytes
+    map_ = nv.uncertainty(ldm, part, 3)
+    assert estimate_reproduction(map_, models=[ldm], inputs=[part]) == nv.estimate_uncertainty(ldm, shape, size, 3)
+    frame = nv.interpolate(ldm, 3, 4, t=0.5, steps=2)
+    assert estimate_reproduction(frame, models=[ldm]) == nv.estimate_interpolation(ldm, 1, steps=2)
+    assert estimate_reproduction(nv.simulate(seed=3, config=SMALL)[0].clean) is None
+    with pytest.raises(FileError, match="give the file"):
+        estimate_reproduction(output, models=[ldm])
 
 
 def test_other_weights_are_not_the_model(generated: Volume, ldm: Model, vq_ldm: Model) -> None:

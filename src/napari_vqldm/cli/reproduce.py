@@ -40,6 +40,7 @@ def reproduce(
             rich_help_panel=opt.INPUT,
         ),
     ] = None,
+    time: opt.Time = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write the volume that was computed again.", rich_help_panel=opt.OUTPUT),
@@ -63,7 +64,7 @@ def reproduce(
     from napari_vqldm.files import read_volume
     from napari_vqldm.recipe import read_recipe
 
-    volume = read_volume(file)
+    volume = read_volume(file, time=time)
     root = read_recipe(volume.provenance)  # before torch is loaded: a foreign file is answered at once
     inputs = [read for path in given or () for read in _read_as_recorded(path, root)]
     if script:
