@@ -39,7 +39,7 @@ test: $(STAMPS)/test $(STAMPS)/display
 
 test-slow: $(STAMPS)/test $(STAMPS)/display $(STAMPS)/pyqt6
 	$(PYTEST) -m "slow and not gpu" $(PYTEST_ARGS)
-	PYTHONPATH=$(abspath $(VENV))/pyqt6 QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(PYTEST) -m "not slow and not gpu" tests/plugin
+	PYTHONPATH=$(abspath $(VENV))/pyqt6 QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(PYTEST) -m "(not slow or both_bindings) and not gpu" tests/plugin
 
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check

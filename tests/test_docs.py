@@ -80,9 +80,11 @@ def relative(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-# The quick start samples with the bundled models again and again: more than a minute.
+# These sample with the bundled models: up to more than a minute.
 PROGRAMS = [
-    pytest.param(page, id=relative(page), marks=[pytest.mark.slow] if page.name == "quickstart.md" else [])
+    pytest.param(
+        page, id=relative(page), marks=[pytest.mark.slow] if page.name in ("README.md", "quickstart.md") else []
+    )
     for page in PYTHON_PAGES
 ]
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from napari_vqldm import zoo
 from napari_vqldm.checkpoint import Model
-from napari_vqldm.coding import choose_tile, decode_latent, encode_block, encode_volume
+from napari_vqldm.coding import decode_latent, encode_block, encode_volume
 from napari_vqldm.config import Int3
 from napari_vqldm.errors import ConfigError, ShapeError
-from napari_vqldm.tiles import pad_to_multiple
+from napari_vqldm.tiles import choose_tile, pad_to_multiple
 
 SIZES: list[Int3] = [(7, 41, 66), (21, 30, 43), (34, 70, 29)]  # no multiples of the strides
 
@@ -58,10 +58,15 @@ def test_decoding_in_tiles_equals_decoding_whole(model: Model, shape: Int3, tile
 
 
 @pytest.mark.parametrize("name", zoo.NAMES)
-@pytest.mark.parametrize("shape", [(11, 50, 70), (26, 33, 61), (7, 90, 45)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((11, 50, 70), marks=pytest.mark.slow),
+        (7, 90, 45),
+        pytest.param((26, 33, 61), marks=pytest.mark.slow),
+    ],
+)
 def test_bundled_weights_give_the_same_tiled_or_whole(name: str, shape: Int3) -> None:
-    if name not in zoo.available():
-        pytest.skip("no bundled weights in this installation")
     model = zoo.load(name)
     volume = padded(shape)
     with torch.no_grad():

@@ -79,8 +79,6 @@ def test_how_good_a_guess_is() -> None:
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_bundled_models_are_seen_roughly(name: str) -> None:
     """Better than the best channel, repeated over the voxels of its cell and fitted to the very volume."""
-    if name not in zoo.available():
-        pytest.skip("no bundled weights in this installation")
     model = nv.load(name)
     decoder = fit_linear_decoder(model, 1)
     assert model.config.simulation is not None

@@ -119,8 +119,6 @@ def test_the_output_follows_the_units_of_the_input(model: Model, stack: Volume, 
 @pytest.mark.parametrize("sample", ["spindle3d_multidna2", "spindle_morph_volume00"])
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_bundled_models_follow_the_units_of_real_stacks(name: str, sample: str) -> None:
-    if name not in zoo.available():
-        pytest.skip("no bundled weights in this installation")
     volume = read_volume(sample_path(sample))
     latent, num_flipped = check_units(zoo.load(name), volume, 211.0, -1300.0)
     assert num_flipped <= 1e-4 * np.prod(latent.grid)
@@ -129,8 +127,6 @@ def test_bundled_models_follow_the_units_of_real_stacks(name: str, sample: str) 
 @pytest.mark.slow
 @pytest.mark.parametrize("sample", ["spindle3d_multidna2", "spindle_morph_volume00"])
 def test_bundled_codes_are_seldom_tied(sample: str) -> None:
-    if "vq-ldm" not in zoo.available():
-        pytest.skip("no bundled weights in this installation")
     latent = encode(zoo.load("vq-ldm"), read_volume(sample_path(sample)))
     assert latent.num_ties <= 1e-4 * np.prod(latent.grid)
 

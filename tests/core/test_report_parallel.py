@@ -58,6 +58,7 @@ def test_one_piece_is_one_volume_with_its_own_noise() -> None:
     assert not np.array_equal(again[0], list(record([made[0].clean] * 2, split))[1])  # the noise has a number
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("three_threads")
 def test_processes_keep_order_look_little_ahead_and_are_gone_after_one_died() -> None:
     pulled: list[int] = []

@@ -71,6 +71,7 @@ def test_processes_side_by_side_simulate_the_same_volumes(bank: VolumeBank, tmp_
             np.testing.assert_array_equal(together.volume(part, i), alone.volume(part, i))
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_processes_and_leaves_whole_chunks(tmp_path: Path) -> None:
     bank = VolumeBank(tmp_path, 80, 2)
     calls = iter(range(10_000))
