@@ -70,7 +70,7 @@ def same(a: Volume, b: Volume) -> bool:
     return hash_voxels(a) == hash_voxels(b)
 
 
-@pytest.mark.parametrize("model", [pytest.param("ldm", marks=pytest.mark.slow), "vq-ldm"], indirect=True)
+@pytest.mark.slow  # the dock tests run such scripts in every round
 def test_scripts_give_the_same_bits_in_a_new_process(
     made: dict[str, Volume], known: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ def test_a_folder_without_volumes_is_refused(tmp_path: Path) -> None:
         folder_windows(tmp_path, 4, None)
 
 
+@pytest.mark.slow
 def test_whole_files_are_dealt_to_the_halves_of_a_real_reference(tmp_path: Path) -> None:
     for number in range(4):
         write_lines(tmp_path / f"{number}.ome.tif", (32, 128, 128 * 3), number)
@@ -149,6 +150,7 @@ def test_whole_files_are_dealt_to_the_halves_of_a_real_reference(tmp_path: Path)
         real_references(tmp_path, 5, None)
 
 
+@pytest.mark.slow
 def test_uneven_halves_say_how_many_files_each_has(tmp_path: Path) -> None:
     for number in range(5):
         write_lines(tmp_path / f"{number}.ome.tif", (32, 128, 128 * 3), number)

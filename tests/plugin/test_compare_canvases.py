@@ -13,6 +13,8 @@ from napari_vqldm.plugin.compare.canvases import SeparateCanvases
 from napari_vqldm.plugin.compare.sync import CameraLock, SliceLock
 from napari_vqldm.plugin.compat import camera_of
 
+pytestmark = [pytest.mark.slow, pytest.mark.both_bindings]  # each test makes two more viewers
+
 SHAPE = (6, 24, 20)
 
 

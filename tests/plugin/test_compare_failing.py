@@ -13,6 +13,8 @@ from napari_vqldm.plugin.compare import blink, canvases, grid, wipe
 from napari_vqldm.plugin.compare.looks import LinkedLook, VisibleOnly
 from napari_vqldm.plugin.compat import camera_of, grid_of
 
+pytestmark = [pytest.mark.slow, pytest.mark.both_bindings]  # each part of each view fails once
+
 SHAPE = (6, 24, 20)
 
 

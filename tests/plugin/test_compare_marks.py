@@ -101,7 +101,16 @@ def test_without_a_window_there_are_no_titles_and_no_error() -> None:
 # --- whole volumes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (20.0, 35.0, 10.0), (0.0, 0.0, 45.0), (45.0, 45.0, 45.0)])
+@pytest.mark.parametrize(
+    "angles",
+    [
+        (20.0, 35.0, 10.0),
+        *(
+            pytest.param(angles, marks=[pytest.mark.slow, pytest.mark.both_bindings])
+            for angles in ((0.0, 0.0, 0.0), (0.0, 0.0, 45.0), (45.0, 45.0, 45.0))
+        ),
+    ],
+)
 def test_volumes_are_whole_at_any_rotation(
     shown_viewer: Any, layers: list[Any], qtbot: Any, angles: tuple[float, float, float]
 ) -> None:

@@ -51,6 +51,7 @@ def test_autoencoders_can_stay_as_they_are(tmp_path: Path, tiny: SimpleNamespace
         assert new.header.training.steps == {"autoencoder": 7, "denoiser": 1}
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     words = [sys.executable, SCRIPT, tmp_path / "runs", "--presets", "smoke-ldm", "no-such-preset"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)

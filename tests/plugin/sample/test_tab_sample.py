@@ -46,7 +46,7 @@ def test_every_choice_reaches_the_volumes(tab, desk, model, wait_until):
         np.testing.assert_array_equal(layer.data, volume.data)
 
 
-@pytest.mark.parametrize("family", ["ldm", "vq-ldm"])
+@pytest.mark.parametrize("family", [pytest.param("ldm", marks=pytest.mark.slow), "vq-ldm"])
 def test_a_layer_equals_its_script_in_a_new_process(tab, desk, checkpoints, wait_until, tmp_path, family):
     desk.model.open(checkpoints[family])
     tab.state.steps = 2
