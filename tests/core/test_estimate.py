@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -219,5 +220,7 @@ def test_mistakes_are_one_line(ldm: Model) -> None:
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_memory_of_bundled_models_is_as_told(load: Callable[[str], ModuleType], name: str, job: str) -> None:
     estimates = load("estimates")
-    row = estimates.in_child([name, "--threads", "1", "--child", job, estimates.json.dumps(KNOWN.to_dict())])
+    words = [name, "--threads", "1", "--child", job, estimates.json.dumps(KNOWN.to_dict())]
+    runs = [estimates.in_child(words) for _ in range(3)]  # holes in the heap come by chance
+    row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     assert estimates.is_good(row)[0], row
