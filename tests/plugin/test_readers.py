@@ -101,13 +101,13 @@ def test_written_layer_comes_back_bit_for_bit(viewer: napari.Viewer, tmp_path: P
 def test_a_series_comes_back_with_the_record_of_each_frame(viewer: napari.Viewer, tmp_path: Path, suffix: str) -> None:
     records = [make_provenance("interpolate", t=t) for t in (0.0, 0.5, 1.0)]
     frames = np.random.default_rng(4).normal(size=(3, 5, 7, 6)).astype(np.float32)
-    layer = add_series(viewer, frames, (0.3, 0.1, 0.2), name="way", step=0.5, provenances=records)
+    layer = add_series(viewer, frames, (0.3, 0.1, 0.2), name="way", step=0.5, start=2, provenances=records)
     path = tmp_path / f"way{suffix}"
     assert layer.save(str(path), plugin=PLUGIN) == [str(path)]
     (back,) = viewer.open(str(path), plugin=PLUGIN)
     assert np.array_equal(back.data, frames)
-    assert np.allclose(back.scale[1:], (0.3, 0.1, 0.2), rtol=1e-12)
-    assert [str(unit) for unit in back.units[1:]] == ["micrometer"] * 3 and back.axis_labels[0] == "t"
+    assert np.allclose(back.scale, (0.5, 0.3, 0.1, 0.2), rtol=1e-12) and back.translate[0] == 2
+    assert [str(unit) for unit in back.units] == ["pixel", *["micrometer"] * 3] and back.axis_labels[0] == "t"
     assert back.metadata["napari_vqldm"]["frames"] == records
     shown = snapshot(back, time=1)
     assert shown.provenance == records[1] and np.array_equal(shown.read().data, frames[1])

@@ -13,7 +13,7 @@ from napari_vqldm.errors import FileError
 from napari_vqldm.files import provenance as records
 from napari_vqldm.files.atomic import atomic_path
 from napari_vqldm.files.stack import Index, Stack
-from napari_vqldm.files.units import to_um
+from napari_vqldm.files.units import time_unit, to_um
 from napari_vqldm.volume import Volume
 
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OSError)
@@ -93,13 +93,19 @@ def _write(path: Path, volumes: Sequence[Volume], record: Mapping[str, Any], *, 
     chunks = tuple(min(n, c) for n, c in zip(first.shape, _CHUNK, strict=True))
     axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
     shape, scale = tuple(first.shape), list(first.voxel_size_um)
+    placing: list[dict[str, Any]] = []
     if is_series:
-        axes, scale = [{"name": "t", "type": "time"}, *axes], [1.0, *scale]
+        axis = records.axis_of(record)
+        unit = time_unit(axis.unit)
+        time_axis = {"name": "t", "type": "time"} | ({} if unit is None else {"unit": unit})
+        axes, scale = [time_axis, *axes], [axis.step, *scale]
+        if axis.start:
+            placing = [{"type": "translation", "translation": [axis.start, 0.0, 0.0, 0.0]}]
         shape, chunks = (len(volumes), *shape), (1, *chunks)
     image = {
         "name": first.name,
         "axes": axes,
-        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}, *placing]}],
     }
     names = [axis["name"] for axis in axes]
     with atomic_path(path, force) as temporary:

@@ -6,6 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import PurePath
@@ -20,7 +21,30 @@ from napari_vqldm.volume import Volume, hash_voxels
 
 NAMESPACE = "napari-vqldm"  # of the OME annotation and of the OME-Zarr attribute
 SERIES = "series"  # verb of the record of several volumes in a row, which holds one of each
+_FAR = 1e30  # what lies further away on the axis of a series is damage; also NaN, and integers beyond float
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "tifffile")
+
+
+@dataclass(frozen=True)
+class SeriesAxis:
+    """The axis along which the volumes of a series lie.
+
+    Attributes
+    ----------
+    step : float
+        Distance of two volumes, in ``unit``; not 0.
+    start : float
+        Place of the first, in ``unit``.
+    unit : str
+        ``"second"`` for time; ``"pixel"`` for positions without a unit.
+    label : str
+        ``"t"``, or what else napari is to call it.
+    """
+
+    step: float = 1.0
+    start: float = 0.0
+    unit: str = "pixel"
+    label: str = "t"
 
 
 def make_provenance(verb: str, *, environment: Mapping[str, Any] | None = None, **request: Any) -> dict[str, Any]:
@@ -74,9 +98,24 @@ def describe_input(volume: Volume, role: str = "source") -> dict[str, Any]:
     }
 
 
-def series_record(frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the record of several volumes in a row, from the record of each."""
-    return {"software": NAMESPACE, "verb": SERIES, "frames": [dict(frame) for frame in frames]}
+def series_record(frames: Sequence[Mapping[str, Any]], axis: SeriesAxis | None = None) -> dict[str, Any]:
+    """Return the record of several volumes in a row, from the record of each and the axis that they lie on."""
+    record = {"software": NAMESPACE, "verb": SERIES, "frames": [dict(frame) for frame in frames]}
+    return record if axis is None else {**record, "axis": asdict(axis)}
+
+
+def axis_of(record: Mapping[str, Any]) -> SeriesAxis:
+    """Return the axis of a series; what its record does not say, or says wrongly, is as `SeriesAxis` has it."""
+    entries = record.get("axis")
+    if not is_series(record) or not isinstance(entries, Mapping):
+        return SeriesAxis()
+    numbers = {
+        key: float(value)
+        for key in ("step", "start")
+        if isinstance(value := entries.get(key), int | float) and abs(value) < _FAR and (value or key == "start")
+    }
+    words = {key: value for key in ("unit", "label") if isinstance(value := entries.get(key), str) and value}
+    return SeriesAxis(**numbers, **words)  # type: ignore[arg-type]
 
 
 def is_series(record: Mapping[str, Any] | None) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from napari_vqldm.volume import Float3, Volume, check_voxel_size
 
 Index = tuple[int | slice, ...]
 _UNNAMED = "QI"  # TIFF pages without a meaning, and the axes of a bare array
+_BYTES_AT_ONCE = 2**26  # of a series: many small frames for each time that a file is opened, few large ones in memory
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Stack:
         As stored.
     read : callable
         Takes an index with one integer or full slice per axis and returns the array.
+    reads_ranges : bool
+        ``read`` takes a range of time points, too, and is quicker for it.
     format : str
         For messages and provenance.
     channel_names : tuple of str
@@ -49,6 +53,18 @@ class Stack:
     channel_names: tuple[str, ...] = ()
     voxel_size_um: tuple[float | None, float | None, float | None] = (None, None, None)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    reads_ranges: bool = False
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was chosen: the index into the stack, with all axes named."""
+
+    axes: str
+    index: tuple[int | slice, ...]
+    channel: int
+    time: int
+    voxel_size_um: Float3
 
 
 def select_volume(
@@ -71,6 +87,39 @@ def select_volume(
     VolumeError
         If a choice is impossible, or the content cannot be used: RGB, complex, empty, constant, NaN or infinite.
     """
+    part = _choose(stack, channel, time, voxel_size_um)
+    return _volume(stack, part, stack.read(part.index), part.time, name, file_name)
+
+
+def select_series(
+    stack: Stack, *, channel: int | str | None, voxel_size_um: Float3 | None, name: str, file_name: str
+) -> Iterator[Volume]:
+    """Read all time points one after the other; each is what `select_volume` gives, with the same errors.
+
+    The file is opened for many of them at once: its header is as long as it has time points, so that opening it for
+    each would take a time that grows with their square.
+    """
+    first = _choose(stack, channel, 0, voxel_size_um)
+    if "T" not in first.axes:
+        yield _volume(stack, first, stack.read(first.index), 0, name, file_name)
+        return
+    position = first.axes.index("T")
+    count = stack.shape[position]
+    voxels = math.prod(n for letter, n in zip(first.axes, stack.shape, strict=True) if letter in "ZYX")
+    at_once = max(1, _BYTES_AT_ONCE // (voxels * stack.dtype.itemsize)) if stack.reads_ranges else 1
+    # Time as an index takes its axis away; as a range it stays, wherever the file has it.
+    kept = [letter for letter in first.axes if letter in "TZYX"]
+    for start in range(0, count, at_once):
+        stop = min(start + at_once, count)
+        times: int | slice = slice(start, stop) if at_once > 1 else start
+        data = stack.read((*first.index[:position], times, *first.index[position + 1 :]))
+        frames = np.moveaxis(data, kept.index("T"), 0) if at_once > 1 else data[None]
+        for time, frame in enumerate(frames, start):
+            yield _volume(stack, first, frame, time, name, file_name)
+
+
+def _choose(stack: Stack, channel: int | str | None, time: int | None, voxel_size_um: Float3 | None) -> _Part:
+    """Name the axes and check the choices; no voxel is read."""
     if 0 in stack.shape:
         raise VolumeError(f"expected a volume, got an empty array of shape {stack.shape}")
     if "S" in stack.axes and stack.shape[stack.axes.index("S")] > 1:
@@ -102,13 +151,16 @@ def select_volume(
                 f"shape {stack.shape}): save one of them as its own file"
             )
     _check_z(axes, stack.shape)
-    voxel_size = _voxel_size(stack, voxel_size_um)
-    data = stack.read(tuple(index))
-    kept = [letter for letter in axes if letter in "ZYX"]
+    return _Part(axes, tuple(index), channel_index, time_index, _voxel_size(stack, voxel_size_um))
+
+
+def _volume(stack: Stack, part: _Part, data: npt.NDArray[Any], time: int, name: str, file_name: str) -> Volume:
+    """Make a volume of the voxels of one time point, whose axes are in the order of the file."""
+    kept = [letter for letter in part.axes if letter in "ZYX"]
     data = data.transpose([kept.index(letter) for letter in "ZYX"])
-    recorded = frame_record(stack.provenance, time_index)
-    provenance = recorded or _source(stack, file_name, axes, channel_index, time_index)
-    volume = Volume(data=data, voxel_size_um=voxel_size, provenance=provenance, name=name)
+    recorded = frame_record(stack.provenance, time)
+    provenance = recorded or _source(stack, file_name, part.axes, part.channel, time)
+    volume = Volume(data=data, voxel_size_um=part.voxel_size_um, provenance=provenance, name=name)
     if volume.data.min() == volume.data.max():
         raise VolumeError(f"every voxel equals {volume.data.flat[0]:g}: the volume is constant and holds no structure")
     return volume

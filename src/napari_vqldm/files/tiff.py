@@ -93,6 +93,7 @@ def read_tiff(path: Path) -> Stack:
         channel_names=names,
         voxel_size_um=voxel_size,
         provenance=_ome_provenance(xml, image),
+        reads_ranges=True,
     )
 
 

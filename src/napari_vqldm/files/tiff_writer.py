@@ -16,6 +16,7 @@ from napari_vqldm import __version__
 from napari_vqldm.errors import ShapeError
 from napari_vqldm.files import provenance as records
 from napari_vqldm.files.atomic import atomic_path
+from napari_vqldm.files.units import TIME_SYMBOLS, time_unit
 from napari_vqldm.volume import Volume
 
 _BIGTIFF_FROM = 2**32 - 2**25  # bytes; compressed data could still fit, but must not fail after an hour of work
@@ -76,6 +77,9 @@ def _write_voxels(
     }
     for axis, size in (("X", x), ("Y", y), ("Z", z)):
         metadata |= {f"PhysicalSize{axis}": repr(size), f"PhysicalSize{axis}Unit": "\u00b5m"}
+    times = records.axis_of(provenance)
+    if (unit := time_unit(times.unit)) is not None and times.step > 0:
+        metadata |= {"TimeIncrement": repr(times.step), "TimeIncrementUnit": TIME_SYMBOLS[unit]}
     shape = volume.shape if axes == "ZYX" else (len(frames), *volume.shape)
     with atomic_path(path, force) as temporary:
         tifffile.imwrite(

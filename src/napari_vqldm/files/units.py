@@ -1,4 +1,4 @@
-"""Lengths in micrometres, from the many spellings of units that microscopes and programs write."""
+"""Lengths in micrometres, from the many spellings of units that microscopes and programs write; names of times."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ _UM_PER_UNIT = {
     1e4: ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
     1e6: ("m", "meter", "meters", "metre", "metres"),
     25400.0: ("in", "inch", "inches", '"'),
+}
+# Of the units of time that both OME formats know: the name in OME-Zarr, and the symbol in OME-TIFF.
+TIME_SYMBOLS = {
+    "nanosecond": "ns",
+    "microsecond": "\u00b5s",
+    "millisecond": "ms",
+    "second": "s",
+    "minute": "min",
+    "hour": "h",
+    "day": "d",
 }
 _FACTORS = {name: factor for factor, names in _UM_PER_UNIT.items() for name in names}
 
@@ -32,3 +42,9 @@ def to_um(value: object, unit: str | None) -> float | None:
     if factor is None or not math.isfinite(number) or number <= 0:
         return None
     return number if factor == 1.0 else number * factor
+
+
+def time_unit(unit: str) -> str | None:
+    """Return the full name of a unit of time, given as name or symbol; None for everything else."""
+    names = {symbol: name for name, symbol in TIME_SYMBOLS.items()}
+    return unit if unit in TIME_SYMBOLS else names.get(unit)

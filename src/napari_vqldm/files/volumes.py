@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from napari_vqldm.errors import FileError, ShapeError, VolumeError
@@ -11,8 +11,8 @@ from napari_vqldm.files.atomic import is_zarr_folder
 from napari_vqldm.files.bioio_file import READERS, read_vendor
 from napari_vqldm.files.numpy_file import read_npy
 from napari_vqldm.files.ome_zarr import read_ome_zarr, write_ome_zarr, write_ome_zarr_series
-from napari_vqldm.files.provenance import series_record
-from napari_vqldm.files.stack import Stack, select_volume
+from napari_vqldm.files.provenance import SeriesAxis, series_record
+from napari_vqldm.files.stack import Stack, select_series, select_volume
 from napari_vqldm.files.tiff import read_tiff
 from napari_vqldm.files.tiff_writer import write_tiff, write_tiff_series
 from napari_vqldm.volume import Float3, Volume
@@ -76,6 +76,39 @@ def read_volume(
         raise FileError(f"{path}: does not fit in memory: crop it first") from None
 
 
+def read_series(
+    path: str | os.PathLike[str], *, channel: int | str | None = None, voxel_size_um: Float3 | None = None
+) -> Iterator[Volume]:
+    """Read all time points of a file one after the other: much quicker than `read_volume` for each.
+
+    Parameters
+    ----------
+    path, channel, voxel_size_um
+        As in `read_volume`.
+
+    Yields
+    ------
+    Volume
+        What `read_volume` returns with ``time`` 0, 1, ...: one of a file without time. Copy the voxels of those that
+        are kept: they may be a view of several.
+
+    Raises
+    ------
+    FileError, ShapeError, ChoiceError, VolumeError
+        As in `read_volume`, for the first time point that cannot be read.
+    """
+    path = Path(path)
+    stack = open_stack(path)
+    try:
+        yield from select_series(
+            stack, channel=channel, voxel_size_um=voxel_size_um, name=_stem(path), file_name=path.name
+        )
+    except (ShapeError, VolumeError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    except MemoryError:
+        raise FileError(f"{path}: does not fit in memory: crop it first") from None
+
+
 def open_stack(path: str | os.PathLike[str]) -> Stack:
     """Describe what a file holds, before a volume is chosen and without reading its pixels.
 
@@ -116,10 +149,12 @@ def write_volume(path: str | os.PathLike[str], volume: Volume, *, force: bool = 
     return write_tiff(path, volume, force=force)
 
 
-def write_series(path: str | os.PathLike[str], volumes: Sequence[Volume], *, force: bool = False) -> Path:
+def write_series(
+    path: str | os.PathLike[str], volumes: Sequence[Volume], *, axis: SeriesAxis | None = None, force: bool = False
+) -> Path:
     """Write volumes of one grid as the time points of one file, each with its own provenance.
 
-    `read_volume` with ``time`` gives one back, bit for bit and with its record.
+    `read_volume` with ``time`` gives one back, `read_series` all, bit for bit and with their records.
 
     Parameters
     ----------
@@ -127,6 +162,8 @@ def write_series(path: str | os.PathLike[str], volumes: Sequence[Volume], *, for
         As in `write_volume`.
     volumes : sequence of Volume
         Two or more. The first one names the image.
+    axis : SeriesAxis, optional
+        Where they lie in time, or along what else. It is kept in the record; other programs see steps of time.
 
     Returns
     -------
@@ -137,13 +174,21 @@ def write_series(path: str | os.PathLike[str], volumes: Sequence[Volume], *, for
     ------
     ShapeError
         If there are fewer than two, or they differ in their grid or voxel size.
+    VolumeError
+        If one is constant: no file could give it back.
     FileError
         As in `write_volume`.
     """
     path, grids = Path(path), {(volume.shape, volume.voxel_size_um) for volume in volumes}
     if len(volumes) < 2 or len(grids) != 1:
         raise ShapeError(f"expected two or more volumes of one grid, got {len(volumes)} of {len(grids)} grids")
-    record = series_record([volume.provenance for volume in volumes])
+    for time, volume in enumerate(volumes):
+        if volume.data.min() == volume.data.max():
+            raise VolumeError(
+                f"{path}: every voxel of time point {time} equals {volume.data.flat[0]:g}: "
+                "it could not be opened again: leave it out"
+            )
+    record = series_record([volume.provenance for volume in volumes], axis)
     if _writes_zarr(path):
         return write_ome_zarr_series(path, volumes, record, force=force)
     return write_tiff_series(path, volumes, record, force=force)

@@ -15,7 +15,7 @@ from typing import Any
 from napari_vqldm.card import MAX_HEADER_BYTES, METADATA_KEY
 from napari_vqldm.errors import FileError
 from napari_vqldm.files import TIFF_STARTS
-from napari_vqldm.files.provenance import NAMESPACE, is_series
+from napari_vqldm.files.provenance import NAMESPACE, axis_of, is_series
 from napari_vqldm.files.tiff import has_our_record
 from napari_vqldm.plugin.layers.data import LayerData, layer_data, series_data
 
@@ -59,18 +59,22 @@ def open_checkpoint(path: str | Sequence[str], **_: Any) -> list[Any]:
 def read_layers(path: str | Sequence[str], **_: Any) -> list[LayerData]:
     """Read a volume, or a series of ours, as an image layer with voxel size in micrometres and provenance.
 
-    See `napari_vqldm.files.read_volume` for the errors.
+    See `napari_vqldm.files.read_volume` for the errors; a series that does not fit in memory is refused.
     """
     return [_read_layer(file) for file in ([path] if isinstance(path, str) else path)]
 
 
 def _read_layer(path: str) -> LayerData:
-    from napari_vqldm.files import open_stack, read_volume
+    from napari_vqldm.files import open_stack, read_series, read_volume
+    from napari_vqldm.plugin.opening.work import check_memory
+    from napari_vqldm.plugin.state.open_volume import content_of
 
     stack = open_stack(path)
     if not is_series(stack.provenance) or "T" not in stack.axes:
         return layer_data(read_volume(path))
-    return series_data([read_volume(path, time=time) for time in range(stack.shape[stack.axes.index("T")])])
+    content = content_of(path, stack)
+    check_memory(content, content.num_times)
+    return series_data(read_series(path), content.num_times, axis_of(stack.provenance))
 
 
 def is_checkpoint(path: Path) -> bool:

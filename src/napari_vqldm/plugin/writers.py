@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_vqldm.errors import VolumeError
-from napari_vqldm.files.provenance import is_series
+from napari_vqldm.files.provenance import SeriesAxis, is_series
 from napari_vqldm.memory import available_bytes
 from napari_vqldm.plugin.layers.info import LayerInfo, describe, provenance_of
+from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
 from napari_vqldm.plugin.layers.source import LayerSource, snapshot
 from napari_vqldm.volume import hash_voxels
 
@@ -58,7 +59,8 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     Raises
     ------
     VolumeError
-        If the layer is RGB, 2D, a series of other origin, complex, not finite, or states no voxel size.
+        If the layer is RGB, 2D, a series of other origin, complex, not finite, or states no voxel size; if a series
+        does not fit in memory, or frames of it are still to be decoded, for which the viewer would stand still.
     FileError
         If writing fails. Nothing is left behind.
     """
@@ -66,6 +68,8 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
     from napari_vqldm.files import write_series, write_volume
 
+    if isinstance(data, LazyFrames):
+        _check_decoded(data, str(attributes.get("name", "layer")))
     layer = Image(data, **attributes)
     info = describe(layer)
     if info.is_usable and len(info.shape) > 3 and not is_our_series(layer, info):
@@ -79,8 +83,10 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
             "or save it as a plain .tif"
         )
     if is_our_series(layer, info):
-        layer = Image(np.asarray(data), **attributes)  # frames that are decoded when they are looked at: all of them
-        write_series(path, [source.read() for source in frames_of(layer, info)], force=True)
+        _check_memory(frames_of(layer, info))
+        layer = Image(np.asarray(data), **attributes)  # of lazy frames no stand-in is written, whatever becomes of them
+        volumes = [source.read() for source in frames_of(layer, info)]
+        write_series(path, volumes, axis=series_axis(layer, info), force=True)
     else:
         write_volume(path, snapshot(layer).read(), force=True)
     return [path]
@@ -99,8 +105,19 @@ def frames_of(layer: Layer, info: LayerInfo) -> list[LayerSource]:
     return [snapshot(layer, time=time) for time in range(info.num_times)]
 
 
-def save_work(path: Path, sources: Sequence[LayerSource]) -> Callable[[Any], Generator[Progress, None, Saved]]:
-    """Return the work that writes one volume, or several as one series; an existing file is replaced.
+def series_axis(layer: Layer, info: LayerInfo) -> SeriesAxis | None:
+    """Return where the frames of a layer lie along its axis of time; None without one."""
+    axis = info.time_axis
+    if axis is None:
+        return None
+    label = str(layer.axis_labels[axis])
+    return SeriesAxis(float(layer.scale[axis]), float(layer.translate[axis]), str(layer.units[axis]), label)
+
+
+def save_work(
+    path: Path, sources: Sequence[LayerSource], axis: SeriesAxis | None = None
+) -> Callable[[Any], Generator[Progress, None, Saved]]:
+    """Return the work that writes one volume, or several as one series along an axis; an existing file is replaced.
 
     It yields a `Progress` for each volume that was read and returns a `Saved`. Errors are those of `write_image`.
     """
@@ -115,12 +132,20 @@ def save_work(path: Path, sources: Sequence[LayerSource]) -> Callable[[Any], Gen
             volumes.append(source.read())
             yield Progress(index, len(sources) + 1)
         if len(volumes) > 1:
-            target = write_series(path, volumes, force=True)
+            target = write_series(path, volumes, axis=axis, force=True)
         else:
             target = write_volume(path, volumes[0], force=True)
         return Saved(target, tuple(hash_voxels(volume) for volume in volumes))
 
     return work
+
+
+def _check_decoded(frames: LazyFrames, name: str) -> None:
+    """Refuse frames that are still to be decoded: napari calls writers on the thread that draws."""
+    missing = len(frames) - frames.num_ready
+    if missing:
+        way = "make the layer anew in the dock" if frames.is_closed else "use Save… in the dock, which decodes them"
+        raise VolumeError(f"{name!r}: {missing} of its {len(frames)} frames are not decoded: {way}")
 
 
 def _check_memory(sources: Sequence[LayerSource]) -> None:

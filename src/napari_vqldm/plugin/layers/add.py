@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.errors import ShapeError
-from napari_vqldm.files.provenance import series_record
+from napari_vqldm.files.provenance import SeriesAxis, series_record
 from napari_vqldm.pictures import contrast_limits, max_projection
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.layers.info import KEY
@@ -236,9 +236,17 @@ def placement(volume: Volume, like: LayerSource | None = None) -> dict[str, Any]
     return _placement(volume.shape, volume.voxel_size_um, like)
 
 
-def series_placement(volume: Volume) -> dict[str, Any]:
-    """Return the same for a series of such volumes, one unit of time apart."""
-    return _with_leading_axis(placement(volume), 1.0, 0.0, "pixel", "t")
+def series_placement(volume: Volume, axis: SeriesAxis) -> dict[str, Any]:
+    """Return the same for a series of such volumes along an axis."""
+    return _with_leading_axis(placement(volume), axis.step, axis.start, axis.unit, axis.label)
+
+
+def shown_axis(axis: SeriesAxis) -> SeriesAxis:
+    """Return the axis of a file with a unit that napari knows: an unknown one would keep the file from opening."""
+    import pint
+
+    registry = pint.get_application_registry()  # type: ignore[no-untyped-call]
+    return axis if axis.unit.isidentifier() and axis.unit in registry else replace(axis, unit="pixel")
 
 
 def _placement(shape: tuple[int, int, int], voxel_size_um: Float3, like: LayerSource | None) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_vqldm.files.provenance import series_record
-from napari_vqldm.plugin.layers.add import limits_of, placement, series_placement
+from napari_vqldm.errors import VolumeError
+from napari_vqldm.files.provenance import SeriesAxis, series_record
+from napari_vqldm.plugin.layers.add import limits_of, placement, series_placement, shown_axis
 from napari_vqldm.plugin.layers.info import KEY
 from napari_vqldm.volume import Volume
 
@@ -48,15 +49,37 @@ def layer_data(volume: Volume, name: str | None = None) -> LayerData:
     return volume.data, attributes, "image"
 
 
-def series_data(volumes: Sequence[Volume]) -> LayerData:
-    """Describe volumes of one grid as one image layer (T, Z, Y, X) with the record of each; else as `layer_data`."""
-    first, frames = volumes[0], np.stack([volume.data for volume in volumes])
-    shown = [volumes[i].data for i in sorted({0, len(volumes) // 2, len(volumes) - 1})]
+def series_data(volumes: Iterable[Volume], count: int, axis: SeriesAxis) -> LayerData:
+    """Describe volumes of one grid as one image layer (T, Z, Y, X) with the record of each; else as `layer_data`.
+
+    Parameters
+    ----------
+    volumes : iterable of Volume
+        Taken one by one: beside the frames of the layer only one is in memory.
+    count : int
+        How many they are.
+    axis : SeriesAxis
+        Where they lie.
+
+    Raises
+    ------
+    VolumeError
+        If there are none.
+    """
+    frames, first, records = np.empty((0, 0, 0, 0), np.float32), None, []
+    for index, volume in enumerate(volumes):
+        if first is None:
+            first, frames = volume, np.empty((count, *volume.shape), np.float32)
+        frames[index] = volume.data
+        records.append(volume.provenance)
+    if first is None:
+        raise VolumeError("expected one volume or more, got none: choose another file")
+    shown = [frames[i] for i in sorted({0, count // 2, count - 1})]
     attributes = {
         **_LOOK,
         "name": first.name,
         "contrast_limits": limits_of(np.concatenate(shown)),
-        "metadata": {KEY: series_record([volume.provenance for volume in volumes])},
-        **series_placement(first),
+        "metadata": {KEY: series_record(records)},
+        **series_placement(first, shown_axis(axis)),
     }
     return frames, attributes, "image"

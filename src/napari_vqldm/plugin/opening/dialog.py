@@ -22,6 +22,7 @@ from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.inference.jobs import Priority
 from napari_vqldm.plugin.layers import add_series, add_volume
+from napari_vqldm.plugin.layers.add import shown_axis
 from napari_vqldm.plugin.opening.work import Opened, inspect_work, open_work
 from napari_vqldm.plugin.state.open_volume import FileContent, OpenState
 from napari_vqldm.plugin.widgets import HelpLabel
@@ -169,8 +170,19 @@ class OpenVolume(QWidget):
             layer = add_volume(viewer, first, limits=opened.limits)
         else:
             records = [volume.provenance for volume in opened.volumes]
-            size = first.voxel_size_um
-            layer = add_series(viewer, opened.frames, size, name=first.name, limits=opened.limits, provenances=records)
+            axis = shown_axis(opened.axis)
+            layer = add_series(
+                viewer,
+                opened.frames,
+                first.voxel_size_um,
+                name=first.name,
+                limits=opened.limits,
+                step=axis.step,
+                start=axis.start,
+                step_unit=axis.unit,
+                step_label=axis.label,
+                provenances=records,
+            )
         self.desk.added(f"Open {first.name}", [layer])
         self.close_open()
         self.opened.emit(layer)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_vqldm.errors import VolumeError
+from napari_vqldm.files.provenance import SeriesAxis
 from napari_vqldm.plugin.inference.engine import Engine
 from napari_vqldm.plugin.layers.add import Limits, limits_of
 from napari_vqldm.plugin.state.open_volume import FileContent, content_of
@@ -44,12 +45,15 @@ class Opened:
         Fingerprint of the voxels to the part of the file that holds them.
     limits : tuple of float
         Contrast.
+    axis : SeriesAxis
+        Where the frames lie: as the dock saved them, else one after the other.
     """
 
     volumes: tuple[Volume, ...]
     frames: npt.NDArray[np.float32] | None
     inputs: Mapping[str, FileInput]
     limits: Limits
+    axis: SeriesAxis
 
 
 def inspect_work(path: str) -> Work:
@@ -72,21 +76,24 @@ def open_work(content: FileContent, times: Sequence[int | None], request: Mappin
     content : FileContent
         Of the file.
     times : sequence
-        From `OpenState.times`.
+        From `OpenState.times`: one, or all.
     request : mapping
         From `OpenState.to_request`.
     """
 
     def work(_engine: Engine) -> Generator[Any, None, Any]:
-        from napari_vqldm.files import read_volume
+        from napari_vqldm.files import read_series, read_volume
         from napari_vqldm.recipe import FileInput
 
-        _check_memory(content, len(times))
+        check_memory(content, len(times))
         frames: npt.NDArray[np.float32] | None = None
         volumes: list[Volume] = []
         inputs: dict[str, FileInput] = {}
-        for index, time in enumerate(times):
-            volume = read_volume(content.path, time=time, **request)
+        if len(times) == 1:
+            found = iter([read_volume(content.path, time=times[0], **request)])
+        else:
+            found = read_series(content.path, **request)
+        for index, (time, volume) in enumerate(zip(times, found, strict=True)):
             if len(times) > 1:
                 if frames is None:
                     frames = np.empty((len(times), *volume.shape), np.float32)
@@ -96,20 +103,26 @@ def open_work(content: FileContent, times: Sequence[int | None], request: Mappin
             inputs[hash_voxels(volume)] = FileInput(path=content.path, time=time, **request)
             yield ReadStep(index, len(times))
         shown = [volumes[i].data for i in sorted({0, len(volumes) // 2, len(volumes) - 1})]
-        return Opened(tuple(volumes), frames, inputs, limits_of(np.concatenate(shown)))
+        return Opened(tuple(volumes), frames, inputs, limits_of(np.concatenate(shown)), content.axis)
 
     return work
 
 
-def _check_memory(content: FileContent, num_volumes: int) -> None:
-    """Refuse what does not fit in memory before reading it."""
+def check_memory(content: FileContent, num_volumes: int) -> None:
+    """Refuse to read as many volumes of a file as do not fit in memory.
+
+    Raises
+    ------
+    VolumeError
+        With what is needed, and what is free.
+    """
     from napari_vqldm.memory import available_bytes
 
     sizes = [n for letter, n in zip(content.axes, content.shape, strict=True) if letter not in "TC"]
     voxels = math.prod(sizes) // (content.num_times if content.is_time_assumed else 1)
     needed, free = 4 * voxels * (num_volumes + 2), available_bytes()
     if free is not None and needed > free:
-        less = "open one time point" if num_volumes > 1 else "crop the file first"
+        less = "open one time point with Open volume… in the dock" if num_volumes > 1 else "crop the file first"
         raise VolumeError(
             f"{content.name}: takes about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free: {less}"
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
 from napari_vqldm.errors import VolumeError
+from napari_vqldm.files.provenance import SeriesAxis, axis_of
 from napari_vqldm.volume import Float3, check_voxel_size
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class FileContent:
         The file does not name the axis that is taken for time.
     voxel_size_um : tuple
         (z, y, x); None where the file does not say.
+    axis : SeriesAxis
+        Where the time points lie, of a series that the dock saved; else one after the other.
     """
 
     path: str
@@ -47,6 +50,7 @@ class FileContent:
     num_times: int = 1
     is_time_assumed: bool = False
     voxel_size_um: tuple[float | None, float | None, float | None] = (None, None, None)
+    axis: SeriesAxis = field(default_factory=SeriesAxis)
 
 
 def content_of(path: str | Path, stack: Stack) -> FileContent:
@@ -68,6 +72,7 @@ def content_of(path: str | Path, stack: Stack) -> FileContent:
         num_times=spare[0] if is_assumed else num_times,
         is_time_assumed=is_assumed,
         voxel_size_um=stack.voxel_size_um,
+        axis=axis_of(stack.provenance),
     )
 
 
