@@ -17,7 +17,7 @@ from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, sna
 from napari_vqldm.plugin.reproducing import needed_inputs, reproduce_work
 from napari_vqldm.plugin.widgets import CopyButton
 from napari_vqldm.plugin.widgets.estimate_box import EstimateBox
-from napari_vqldm.plugin.writers import Saved, frames_of, is_our_series, save_work
+from napari_vqldm.plugin.writers import Saved, frames_of, is_our_series, save_work, series_axis
 from napari_vqldm.recipe import FileInput
 
 if TYPE_CHECKING:
@@ -69,11 +69,14 @@ class LayerTools(QWidget):
 
         Nothing runs that does not fit in the free memory, unless it is forced.
         """
-        found = self.desk.guarded(lambda: (self.desk.record_of(layer), self.desk.snapshot_shown(layer)))
+
+        def look() -> tuple[set[str], LayerSource]:
+            return needed_inputs(self.desk.record_of(layer)), self.desk.snapshot_shown(layer)
+
+        found = self.desk.guarded(look)
         if found is None:
             return
-        record, source = found
-        asked = needed_inputs(record)
+        asked, source = found
         work = reproduce_work(
             source,
             models=[Path(path) for path in self.desk.models().values()],
@@ -87,6 +90,7 @@ class LayerTools(QWidget):
 
         def done(result: Any) -> None:
             if isinstance(result, TooLarge):
+                self.estimate.prefix = f"Reproduce {source.name}"  # another layer may be selected by now
                 self.estimate.refuse(result, lambda: self._reproduce_anyway(reference))
             else:
                 self._show_reproduction(result)
@@ -154,7 +158,8 @@ class LayerTools(QWidget):
                 part = f" (frame {sources[0].time} of the series alone)"
             self.desk.noticed.emit(f"Saved {result.path}{part}")
 
-        self.desk.run(f"Save {layer.name}", save_work(path, sources), on_done=saved, show_progress=len(sources) > 1)
+        work = save_work(path, sources, series_axis(layer, info))
+        self.desk.run(f"Save {layer.name}", work, on_done=saved, show_progress=len(sources) > 1)
 
     def _on_active(self, *_: object) -> None:
         layer = bare(self.desk.viewer).layers.selection.active
@@ -165,6 +170,8 @@ class LayerTools(QWidget):
     def _watch(self, layer: Layer | None) -> None:
         """Follow the name and the record of the selected layer: a preview gets its record when the volume is done."""
         before = self._watched() if self._watched is not None else None
+        if before is not layer:
+            self.estimate.clear_refusal()  # which would stand below the name of another layer
         if before is not None:
             before.events.name.disconnect(self._show_name)
             before.events.metadata.disconnect(self._show_record)

@@ -24,6 +24,7 @@ class Status(QWidget):
     def __init__(self, desk: Desk, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.runner = desk.runner
+        self._shown: Job | None = None  # in the row; two jobs may have one title
         self.progress = ProgressRow()
         self.errors = ErrorPanel()
         self.notice = QLabel()
@@ -53,6 +54,7 @@ class Status(QWidget):
         if job.priority is Priority.INTERACTIVE:
             return
         self.notice.hide()
+        self._shown = job
         self.progress.start(job.title)
         self._show_jobs()
 
@@ -75,9 +77,12 @@ class Status(QWidget):
             self.progress.show_waiting([job.title for job in waiting])
         elif waiting:
             first, *others = waiting
-            self.progress.wait(first.title)
+            if first is not self._shown:
+                self._shown = first
+                self.progress.wait(first.title)
             self.progress.show_waiting([job.title for job in others])
         else:
+            self._shown = None
             self.progress.stop()
 
     def _cancel_one(self) -> None:

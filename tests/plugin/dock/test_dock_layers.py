@@ -146,7 +146,7 @@ def test_reproducing_what_does_not_fit_is_refused_and_runs_anyway(
     dock.tools.reproduce(made)
     wait_until(lambda: not dock.desk.runner.is_busy)
     box = dock.tools.estimate
-    assert box.text.startswith("Reproduce: Nothing was started.") and "does not fit" in box.text
+    assert box.text.startswith(f"Reproduce {made.name}: Nothing was started.") and "does not fit" in box.text
     assert notices[before:] == [] and not box.anyway_button.isHidden()
     box.anyway_button.click()
     wait_until(lambda: not dock.desk.runner.is_busy)
@@ -155,6 +155,7 @@ def test_reproducing_what_does_not_fit_is_refused_and_runs_anyway(
     wait_until(lambda: not dock.desk.runner.is_busy)
     viewer.layers.remove(made)
     del made
+    assert box.text == "" and box.anyway_button.isHidden()
     box.anyway_button.click()
     assert not dock.desk.runner.is_busy and errors == []
 

@@ -129,15 +129,62 @@ def test_the_latest_of_a_key_replaces_those_in_the_queue_but_not_the_running_one
 
 def test_runners_share_a_thread_that_ends_with_the_last() -> None:
     shared = SharedThread(FakeEngine)
-    one, two = shared.acquire(), shared.acquire()
+    one, two = shared.acquire("one"), shared.acquire("two")
     assert one is two
     job = Job("job", logged("job", []))
     one.submit(job)
     assert job.wait(WAIT_S)
-    shared.release(WAIT_S)
+    shared.release("one", WAIT_S)
     late = Job("late", logged("late", []))
     two.submit(late)
     assert late.wait(WAIT_S) and late.state is JobState.DONE
-    shared.release(WAIT_S)
-    assert shared.acquire() is not one
-    shared.release(WAIT_S)
+    shared.release("two", WAIT_S)
+    assert shared.acquire("three") is not one
+    shared.release("three", WAIT_S)
+
+
+def test_a_thread_whose_users_were_forgotten_ends_by_itself() -> None:
+    shared, gate, log = SharedThread(FakeEngine), Gate(), []
+    one, two = shared.acquire("one"), shared.acquire("two")
+    jobs = [Job("running", gated(gate, 100, log)), Job("queued", logged("queued", log))]
+    for job in jobs:
+        one.submit(job)
+    gate.wait_until_reached()
+    shared.forget("one")
+    gate.open()
+    gate.wait_until_reached()  # goes on for the other user
+    shared.forget("two")
+    gate.open()
+    assert all(job.wait(WAIT_S) for job in jobs)
+    assert [job.state for job in jobs] == [JobState.CANCELLED] * 2 and log == ["batch0", "batch1", "closed"]
+    assert messages_of(jobs[0]) == [Started(), Cancelled()]
+    assert two._thread is not None
+    two._thread.join(WAIT_S)
+    assert not two._thread.is_alive()
+    late = Job("late", logged("late", []))
+    two.submit(late)
+    assert late.state is JobState.CANCELLED
+
+
+def test_a_forgotten_thread_that_has_nothing_to_do_ends_as_well_and_the_next_user_gets_another() -> None:
+    shared, engines = SharedThread(FakeEngine), list[FakeEngine]()
+    shared.acquire("never used")
+    shared.forget("never used")
+    one = shared.acquire("one")
+
+    def work(engine: FakeEngine) -> Iterator[object]:
+        engines.append(engine)
+        yield 1
+
+    job = Job("job", work)
+    one.submit(job)
+    assert job.wait(WAIT_S) and job.state is JobState.DONE
+    shared.forget("one")
+    engines[0].thread.join(WAIT_S)
+    assert engines[0].is_freed and not engines[0].thread.is_alive()
+    other, again = shared.acquire("two"), Job("again", work)
+    assert other is not one
+    other.submit(again)
+    assert again.wait(WAIT_S) and again.state is JobState.DONE
+    shared.release("two", WAIT_S)
+    assert engines[1].is_freed

@@ -250,6 +250,19 @@ def test_a_runner_deleted_by_qt_under_a_running_job_harms_nobody(qtbot: Any) -> 
     qtbot.waitUntil(lambda: inference_threads() == [])
 
 
+def test_a_collection_that_finds_a_runner_in_the_middle_of_our_own_code_waits_for_nothing(qtbot: Any) -> None:
+    runner = Runner(make_engine=BaseEngine)
+    jobs = [runner.run(name, endless(threading.Event()), show_progress=False) for name in ("running", "queued")]
+    collection = threading.Thread(target=runner._forgotten, daemon=True)
+    with jobs[0]._lock, jobs[1]._lock:  # held where it interrupts: by the same thread, for which they are closed, too
+        collection.start()
+        collection.join(WAIT_S)
+        assert not collection.is_alive()
+    assert all(job.wait(WAIT_S) and job.state is JobState.CANCELLED for job in jobs)
+    qtbot.waitUntil(lambda: inference_threads() == [])
+    runner.close()
+
+
 def test_nothing_keeps_a_delivered_result(runner: Runner, wait_until: Any) -> None:
     class Large:
         """Stands for a volume."""

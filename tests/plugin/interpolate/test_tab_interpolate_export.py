@@ -96,8 +96,9 @@ def test_a_lazy_layer_is_saved_with_all_frames_in_full(
         assert back.provenance["request"]["t"] == expected.provenance["request"]["t"]
         assert tab.desk.inputs[hash_voxels(back)].time == time
     (opened,) = viewer.open(str(path), plugin="napari-vqldm")
-    viewer.dims.set_point(0, 1)
+    viewer.dims.set_point(0, 0.5)
     assert tab.desk.record_of(opened)["request"]["t"] == 0.5
+    assert layer.scale[0] == 0.5 and np.allclose(opened.scale, layer.scale) and opened.units == layer.units
 
 
 def test_of_a_series_of_the_user_the_frame_in_view_is_saved(tmp_path, viewer, desk, tools, wait_until):

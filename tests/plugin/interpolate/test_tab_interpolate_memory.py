@@ -120,17 +120,22 @@ def test_frames_of_an_exported_layer_carry_the_tiles_that_they_were_decoded_in(
     wait_until(lambda: "a to b (3 frames)" in viewer.layers)
     layer, found = viewer.layers["a to b (3 frames)"], []
     wait_until(lambda: not tab.desk.runner.is_busy)
-    lose_memory(monkeypatch, FEW)
-    source = snapshot(layer, time=1)
+    tried = lose_memory(monkeypatch, FEW)
+    sources = [snapshot(layer, time=time) for time in (1, 2)]
 
     def work(_engine):
-        yield from ()
-        return source.read()
+        for source in sources:
+            found.append(source.read())
+            yield len(tried)
 
-    tab.desk.run("Read", work, on_done=found.append)
-    wait_until(lambda: found)
+    counts = []
+    tab.desk.run("Read", work, on_step=counts.append)
+    wait_until(lambda: len(counts) == 2)
     sizes = [frame["request"]["max_voxels"] for frame in layer.metadata[KEY]["frames"]]
-    assert sizes[1] == FEW == found[0].provenance["request"]["max_voxels"]
+    assert (
+        sizes[1] == FEW == found[0].provenance["request"]["max_voxels"] == found[1].provenance["request"]["max_voxels"]
+    )
+    assert counts[0] > 1 and tried[counts[0] :] == [FEW]  # the next frame need not find out again
     monkeypatch.undo()
     expected = nv.interpolate(model("ldm"), *latents(model("ldm"), viewer), 0.5, max_voxels=FEW)
     np.testing.assert_array_equal(found[0].data, expected.data)
@@ -138,13 +143,14 @@ def test_frames_of_an_exported_layer_carry_the_tiles_that_they_were_decoded_in(
 
 def test_exported_files_carry_the_tiles_that_they_were_decoded_in(tmp_path, viewer, encoded, monkeypatch, wait_until):
     tab = encoded()
-    lose_memory(monkeypatch, FEW, after=1)
+    tried = lose_memory(monkeypatch, FEW, after=1)
     tab.state.export_frames = 5
     tab.output.write_to(tmp_path)
     wait_until(lambda: not tab.desk.runner.is_busy)
     volumes = [nv.read_volume(path) for path in sorted((tmp_path / "a-to-b").iterdir())]
     sizes = [volume.provenance["request"]["max_voxels"] for volume in volumes]
     assert sizes[0] == MAX_VOXELS and sizes[2] == FEW
+    assert tried.count(MAX_VOXELS) == 2 and tried[-2:] == [FEW, FEW]  # the last frame need not find out again
     assert [volume.provenance["request"]["t"] for volume in volumes] == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 

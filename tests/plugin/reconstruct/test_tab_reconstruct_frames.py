@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.plugin.reconstruct.helpers import SIZE, add, expected, stack
 
+from napari_vqldm.files import write_series
+from napari_vqldm.files.provenance import SeriesAxis
 from napari_vqldm.plugin.layers import provenance_of, snapshot
 from napari_vqldm.plugin.tabs.reconstruct.tab import ReconstructTab
+from napari_vqldm.volume import Volume
 
 VIEWS = ("blink", "wipe", "side", "canvases")
 
@@ -34,6 +38,21 @@ def is_shown(viewer: Any, layer: Any, volume: np.ndarray) -> bool:
         == volume[z, y, x]
         for y, x in ((3, 5), (11, 7), (20, 22))
     )
+
+
+def test_a_saved_series_is_opened_on_its_axis(
+    viewer: Any, tab: ReconstructTab, tmp_path: Path, wait_until: Callable[..., None], failures: list[Any]
+) -> None:
+    frames = [Volume(stack(seed), SIZE, {"verb": "decode", "frame": seed}) for seed in range(3)]
+    path = write_series(tmp_path / "movie.ome.tif", frames, axis=SeriesAxis(2.0, 1.0, "second", "time"))
+    tab.open_volume.open_file(str(path))
+    wait_until(lambda: tab.open_volume.state.content is not None)
+    tab.open_volume.all_times.setChecked(True)
+    tab.open_volume.open_button.click()
+    wait_until(lambda: len(viewer.layers) == 1)
+    layer = viewer.layers[0]
+    assert failures == [] and np.allclose(layer.scale, (2.0, *SIZE)) and layer.translate[0] == 1
+    assert (str(layer.units[0]), layer.axis_labels[0]) == ("second", "time")
 
 
 # --- time and channel -------------------------------------------------------------------------------------------------

@@ -113,14 +113,16 @@ def test_replaced_voxels_end_the_comparison(
 def test_voxels_that_are_replaced_while_the_job_runs_are_not_compared(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], failures: list[Any], hold: Hold
 ) -> None:
-    source = add(viewer)
+    source, told = add(viewer), list[str]()
+    tab.desk.noticed.connect(told.append)
     release = hold()
-    tab.start()
+    tab.compare(source)
     source.data = stack(5)
     release()
     idle()
     assert failures == [] and [layer.name for layer in viewer.layers] == ["cell", "cell (ldm)"]
     assert tab.compare_panel.pair is None
+    assert told == ["The voxels of 'cell' were replaced meanwhile: there is no comparison with it."]
 
 
 def test_a_closed_panel_lets_the_layers_go(tab: ReconstructTab, compared: tuple[Any, Any]) -> None:

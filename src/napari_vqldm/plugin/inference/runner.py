@@ -66,8 +66,9 @@ class Runner(QObject):
     def __init__(self, parent: QObject | None = None, make_engine: Callable[[], BaseEngine] | None = None) -> None:
         super().__init__(parent)
         self._shared = _SHARED if make_engine is None else SharedThread(make_engine)
-        self._thread = self._shared.acquire()
-        self._forgotten = weakref.finalize(self, self._shared.release, 0.1)  # Qt deleted it, and nobody closed it
+        self._user = object()  # not this runner, which the thread must not keep alive
+        self._thread = self._shared.acquire(self._user)
+        self._forgotten = weakref.finalize(self, self._shared.forget, self._user)  # Qt deleted it, nobody closed it
         self._forgotten.atexit = False
         self._active: dict[int, Delivery] = {}
         self._is_closed = False
@@ -192,7 +193,7 @@ class Runner(QObject):
             delivery.job.wait(max(deadline - monotonic(), 0.0))
             delivery.close(is_cancelled=True)
         if self._forgotten.detach() is not None:
-            self._shared.release(max(deadline - monotonic(), 0.1))
+            self._shared.release(self._user, max(deadline - monotonic(), 0.1))
 
     def _batches(self) -> list[Delivery]:
         """Batch jobs in the order of asking."""

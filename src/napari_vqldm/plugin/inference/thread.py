@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from queue import SimpleQueue
 from typing import Any
 
 from napari_vqldm.plugin.inference.failures import failure_of
@@ -36,12 +37,17 @@ class InferenceThread:
     ----------
     make_engine : callable
         Called once, on the inference thread, by the first job. The engine never leaves that thread.
+    is_left : callable, optional
+        Asked on the inference thread, between jobs and steps, also after `wake`: whether nobody uses it any more. Then
+        everything is cancelled and the thread ends.
     """
 
-    def __init__(self, make_engine: Callable[[], BaseEngine]) -> None:
+    def __init__(self, make_engine: Callable[[], BaseEngine], is_left: Callable[[], bool] = lambda: False) -> None:
         self._make_engine = make_engine
+        self._is_left = is_left
         self._engine: BaseEngine | None = None
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._wakes: SimpleQueue[None] = SimpleQueue()  # one for each reason to look again
         self._queue: list[Job] = []
         self._current: list[Job] = []  # a batch job and, while it waits, an interactive one
         self._thread: threading.Thread | None = None
@@ -50,7 +56,7 @@ class InferenceThread:
     @property
     def is_busy(self) -> bool:
         """Whether a job runs or waits."""
-        with self._changed:
+        with self._lock:
             return bool(self._current) or any(not job.state.is_final for job in self._queue)
 
     @property
@@ -60,14 +66,14 @@ class InferenceThread:
 
     def submit(self, job: Job) -> None:
         """Queue a job. Queued jobs of the same key are replaced; after `stop` the job is cancelled at once."""
-        with self._changed:
+        with self._lock:
             is_stopped = self._is_stopped
             replaced = [queued for queued in self._queue if job.key is not None and queued.key == job.key]
             if not is_stopped:
                 gone = {id(queued) for queued in replaced}
                 self._queue = [q for q in self._queue if id(q) not in gone and not q.state.is_final] + [job]
                 self._start()
-                self._changed.notify()
+                self.wake()
         if is_stopped:
             job.cancel()
             return
@@ -76,7 +82,7 @@ class InferenceThread:
 
     def cancel_all(self) -> None:
         """Cancel the queued and the running jobs."""
-        with self._changed:
+        with self._lock:
             jobs = [*self._queue, *self._current]
             self._queue.clear()
         for job in jobs:
@@ -95,16 +101,20 @@ class InferenceThread:
         bool
             Whether the thread has ended.
         """
-        with self._changed:
+        with self._lock:
             self._is_stopped = True
-            self._changed.notify()
             thread = self._thread
+        self.wake()
         self.cancel_all()
         if thread is None:
             return True
         if thread is not threading.current_thread():
             thread.join(timeout_s)
         return not thread.is_alive()
+
+    def wake(self) -> None:
+        """Let the thread look at its queue and at its users; it takes no lock, so a garbage collection may call it."""
+        self._wakes.put(None)
 
     def _start(self) -> None:
         """Start the thread, with the lock held, unless it runs."""
@@ -120,6 +130,7 @@ class InferenceThread:
     def _loop(self) -> None:
         while self._run_next():  # no local name here: it would keep the last job alive while the thread waits
             pass
+        self.cancel_all()  # what was queued when the last user went
         engine, self._engine = self._engine, None
         if engine is not None:
             try:
@@ -129,16 +140,22 @@ class InferenceThread:
         atexit.unregister(self._stop_at_exit)
 
     def _run_next(self) -> bool:
-        """Wait for a job and run it; False when the thread should end."""
-        with self._changed:
-            while not self._queue and not self._is_stopped:
-                self._changed.wait()
-            if self._is_stopped:
-                return False
+        """Run the next job, or wait until there may be one; False when the thread should end."""
+        if self._is_over():
+            return False
+        with self._lock:
             job = self._take(Priority.BATCH)
         if job is not None:
             self._run(job)
+        else:
+            self._wakes.get()
         return True
+
+    def _is_over(self) -> bool:
+        """Whether somebody stopped the thread, or nobody is left to use it."""
+        if not self._is_stopped and self._is_left():
+            self._is_stopped = True
+        return self._is_stopped
 
     def _take(self, lowest: Priority) -> Job | None:
         """Take the first job of the most urgent priority, with the lock held; it counts as current from here on."""
@@ -156,7 +173,7 @@ class InferenceThread:
         try:
             outcome = self._outcome(job)
         finally:
-            with self._changed:
+            with self._lock:
                 self._current.remove(job)
         job.finish(outcome)
 
@@ -172,6 +189,9 @@ class InferenceThread:
             steps = iter(work(self._engine))
             del work
             while not job.is_cancel_requested:
+                if self._is_over():
+                    job.cancel()
+                    break
                 try:
                     job.post(next(steps))
                 except StopIteration as stop:
@@ -187,7 +207,7 @@ class InferenceThread:
     def _run_interactive_jobs(self, engine: BaseEngine) -> None:
         """Run the queued interactive jobs, in the middle of a batch job."""
         while True:
-            with self._changed:
+            with self._lock:
                 job = self._take(Priority.INTERACTIVE)
             if job is None:
                 return
@@ -200,22 +220,47 @@ class SharedThread:
 
     def __init__(self, make_engine: Callable[[], BaseEngine]) -> None:
         self._make_engine = make_engine
+        self._lock = threading.RLock()
         self._thread: InferenceThread | None = None
-        self._users = 0
+        self._users: set[object] = set()
 
-    def acquire(self) -> InferenceThread:
-        """Return the thread for one more user."""
-        if self._thread is None:
-            self._thread = InferenceThread(self._make_engine)
-        self._users += 1
-        return self._thread
+    def acquire(self, user: object) -> InferenceThread:
+        """Return the thread for one more user, which is any object of its own."""
+        with self._lock:
+            self._users.add(user)
+            if self._thread is None:
+                self._thread = InferenceThread(self._make_engine, self._is_left)
+            return self._thread
 
-    def release(self, timeout_s: float) -> None:
-        """Give the thread back; with the last user it ends."""
-        self._users -= 1
-        if self._users == 0 and self._thread is not None:
+    def release(self, user: object, timeout_s: float) -> None:
+        """Give the thread back; with the last user it ends, which is waited for."""
+        with self._lock:
+            self._users.discard(user)
+            if self._users or self._thread is None:
+                return
             thread, self._thread = self._thread, None
-            thread.stop(timeout_s)
+        thread.stop(timeout_s)
+
+    def forget(self, user: object) -> None:
+        """Give the thread back from within a garbage collection; with the last user it ends soon.
+
+        Such a collection comes at any place of any thread, also where this thread holds a lock of ours. So nothing is
+        taken, cancelled or waited for here: the inference thread finds out by itself.
+        """
+        self._users.discard(user)
+        thread = self._thread
+        if thread is not None:
+            thread.wake()
+
+    def _is_left(self) -> bool:
+        """Whether no user is left, for the inference thread, which ends then: the next user gets another one."""
+        if self._users:
+            return False
+        with self._lock:
+            if self._users:  # one came meanwhile
+                return False
+            self._thread = None
+            return True
 
 
 def _failed(error: BaseException, title: str) -> Failed | Cancelled:

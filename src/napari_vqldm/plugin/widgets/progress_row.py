@@ -61,9 +61,8 @@ class ProgressRow(QWidget):
         self._open(title, is_waiting=False)
 
     def wait(self, title: str) -> None:
-        """Show a job that has not started yet: a job of another viewer may run."""
-        if not self._is_waiting or self._title != title or self.isHidden():
-            self._open(title, is_waiting=True)
+        """Show another job, which has not started yet: a job of another viewer may run."""
+        self._open(title, is_waiting=True)
 
     def show_waiting(self, titles: Sequence[str]) -> None:
         """Say how many jobs come after the one that is shown, and which."""

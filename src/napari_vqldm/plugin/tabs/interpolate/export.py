@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from napari_vqldm.plugin.inference.estimating import TooLarge, checked_work, pre
 from napari_vqldm.plugin.layers import LayerSource, add_series
 from napari_vqldm.plugin.layers.lazy_frames import LazyFrames
 from napari_vqldm.plugin.state.interpolate import even_ts, rounded_t
-from napari_vqldm.plugin.tabs.interpolate.parts import Frame
+from napari_vqldm.plugin.tabs.interpolate.parts import EncodedWay, Frame, Way
 from napari_vqldm.plugin.tabs.interpolate.ways import FrameRequest, LiveWay, SampledWay
 from napari_vqldm.plugin.tabs.interpolate.work import frame_work, previews_work, write_work
 from napari_vqldm.volume import Volume
@@ -82,9 +83,10 @@ def export_layer(
         return None
     encoded, path = way.way, way.path
     records = [way.record_at(t) for t in ts]
+    full_frame = _decoder(encoded, path)
 
     def decode(engine: Engine, index: int) -> Generator[Any, None, Any]:
-        frame: Frame = yield from frame_work(encoded, ts[index], path, "full")(engine)
+        frame = yield from full_frame(engine, ts[index])
         records[index]["request"]["max_voxels"] = frame.max_voxels  # the layer's own: memory may have run out since
         return frame.volume.data
 
@@ -147,11 +149,11 @@ def export_files(
             return volumes[index]
 
     else:
-        encoded, path, cached = way.way, way.path, way.cached
+        path, cached, full_frame = way.path, way.cached, _decoder(way.way, way.path)
 
         def frame_of(engine: Engine, index: int) -> Generator[Any, None, Any]:
             ready = cached(FrameRequest(ts[index], path, "full"))
-            frame = ready if ready is not None else (yield from frame_work(encoded, ts[index], path, "full")(engine))
+            frame = ready if ready is not None else (yield from full_frame(engine, ts[index]))
             return frame.volume
 
     def done(result: Path | TooLarge) -> None:
@@ -171,6 +173,18 @@ def stem_of(a: str, b: str) -> str:
     """Return a file name for the way between two ends."""
     words = f"{a}-to-{b}"
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in words)[:80].strip(".-") or "way"
+
+
+def _decoder(encoded: EncodedWay, path: Way) -> Callable[[Engine, float], Generator[Any, None, Frame]]:
+    """Return what decodes a frame at t in full, in tiles as small as the last frame needed: memory may have run out."""
+
+    def decode(engine: Engine, t: float) -> Generator[Any, None, Frame]:
+        nonlocal encoded
+        frame: Frame = yield from frame_work(encoded, t, path, "full")(engine)
+        encoded = replace(encoded, max_voxels=frame.max_voxels)
+        return frame
+
+    return decode
 
 
 def _add_sampled(desk: Desk, frames: list[Frame], way: SampledWay, name: str) -> Image:

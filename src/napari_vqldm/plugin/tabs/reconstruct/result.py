@@ -84,6 +84,8 @@ class ResultLayer:
         if source_layer is None or not any(entry is source_layer for entry in viewer.layers):
             return None
         if full_resolution(source_layer) is not self._sources[0].data:  # the numbers are of voxels that nobody sees
+            name = source_layer.name
+            self._desk.noticed.emit(f"The voxels of {name!r} were replaced meanwhile: there is no comparison with it.")
             return None
         return Pair(source_layer, layer, self._sources, self._comparisons, self._made_with(), cutoff_per_um)
 
