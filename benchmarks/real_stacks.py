@@ -22,6 +22,7 @@ import torch
 
 from napari_vqldm.checkpoint import Model, load_checkpoint
 from napari_vqldm.cli.console import Reporter
+from napari_vqldm.cli.options import coding_of
 from napari_vqldm.cli.reconstruct import reconstruct_file
 from napari_vqldm.config import Float3
 from napari_vqldm.errors import FileError, VqldmError
@@ -75,7 +76,7 @@ def measure(model: Model, stack: RealStack, source: Path, folder: Path) -> dict[
     reading: dict[str, Any] = {"voxel_size_um": stack.voxel_size_um}
     stem = f"{stack.name}-{model.name}"
     target, latent_path, decoded_path = (folder / f"{stem}{end}" for end in (".ome.tif", ".safetensors", ".npy"))
-    entry = reconstruct_file(model, source, target, reading, True, Reporter(as_json=True))
+    entry = reconstruct_file(model, source, target, reading, coding_of(None, None), True, Reporter(as_json=True))
     volume, output = read_volume(source, **reading), read_volume(target)
     encode(model, volume).save(latent_path, force=True)
     threads = str(torch.get_num_threads())
