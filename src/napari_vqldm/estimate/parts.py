@@ -23,7 +23,7 @@ from napari_vqldm.volume import Float3
 if TYPE_CHECKING:
     from napari_vqldm.coding import Precision
 
-_OVERHEAD_BYTES = 10 * 2**20  # first use of the networks: rearranged weights, compiled kernels, threads
+_OVERHEAD_BYTES = 16 * 2**20  # first use of the networks: rearranged weights, compiled kernels, threads, holes
 _INTENSITY_BYTES, _INTENSITY_MOST_VOXELS = 72, 2**23  # nine doubles; of larger stacks a part is looked at
 _NOISE_BYTES, _NOISE_MOST_VOXELS, _NOISE_RUN, _NOISE_S = 32, 2**22, 8, 4e-7  # four doubles; planes of a run
 _COMPARE_BYTES, _COMPARE_LEAST, _COMPARE_S = 4, 16 * 2**20, 1.2e-7  # percentiles; a block of similarity
