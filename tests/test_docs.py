@@ -19,6 +19,7 @@ import pytest
 import tifffile
 import typer
 
+from napari_vqldm import Volume, read_volume, write_volume
 from napari_vqldm.cli.app import app
 from napari_vqldm.files.samples import sample_path
 from napari_vqldm.training.config import parse_train_config
@@ -133,8 +134,11 @@ def stand_ins(folder: Path) -> None:
     """Bundled stacks under the names that the quickstart gives to the files of its reader."""
     stack = sample_path("spindle_morph_volume00")
     (folder / "stacks").mkdir()
-    shutil.copy(stack, folder / "cell.tif")
-    shutil.copy(stack, folder / "other.tif")
+    whole = read_volume(stack)
+    cell = Volume(np.ascontiguousarray(whole.data[8:32, 18:98, 18:98]), whole.voxel_size_um)  # a part is sooner done
+    write_volume(folder / "cell.ome.tif", cell)
+    (folder / "cell.ome.tif").rename(folder / "cell.tif")
+    shutil.copy(folder / "cell.tif", folder / "other.tif")
     shutil.copy(sample_path("spindle3d_multidna2"), folder / "stacks" / "first.tif")
     frames = np.broadcast_to(tifffile.imread(stack)[8:24, None, 18:82, 18:82], (4, 16, 2, 64, 64))
     names = {"axes": "TZCYX", "Channel": {"Name": ["DNA", "tubulin"]}}  # and no voxel size
