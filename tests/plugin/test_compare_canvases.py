@@ -98,8 +98,9 @@ def test_canvases_leave_the_dock_of_the_plugin_as_narrow_as_it_is(shown_viewer: 
     window.resizeDocks([beside], [320], Qt.Orientation.Horizontal)
     qtbot.waitUntil(lambda: beside.width() == 320, timeout=5000)
     source, result, rest = (add(shown_viewer, name, i) for i, name in enumerate(("in", "out", "rest")))
-    qtbot.wait(200)
-    least = window.minimumSizeHint().width()
+    least = -1
+    while least != (least := window.minimumSizeHint().width()):  # the controls of the layers are laid out
+        qtbot.wait(500)
     view = SeparateCanvases(shown_viewer, source, [result, rest])
     view.dock()
     qtbot.waitUntil(view.isVisible, timeout=5000)

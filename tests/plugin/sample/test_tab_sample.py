@@ -209,5 +209,9 @@ def test_a_closed_tab_leaves_no_callback_and_is_freed(viewer, tiny_checkpoints, 
     qtbot.wait(10)
     desk.close()
     del tab
-    gc.collect()
-    assert reference() is None
+
+    def is_freed():
+        gc.collect()
+        return reference() is None
+
+    wait_until(is_freed)  # Qt deletes when it comes to it
