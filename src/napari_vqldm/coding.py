@@ -37,11 +37,15 @@ class Coding:
         a tie at 0. None for ``ldm``.
     standard_deviation : Tensor or None
         (1, C, d, h, w), that of the posterior, in the standardised space. None for ``vq-ldm``.
+    unquantized : Tensor or None
+        (1, C, d, h, w), standardised: the vectors that the codes stand for, as the encoder left them. None for ``ldm``
+        and where `encode_volume` was not asked to keep them.
     """
 
     latent: Tensor
     margin: Tensor | None
     standard_deviation: Tensor | None
+    unquantized: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,12 @@ class DecodeStep:
 
 
 def encode_volume(
-    space: LatentSpace, volume: Tensor, *, tile: Int3 | None = None, max_voxels: int = MAX_VOXELS
+    space: LatentSpace,
+    volume: Tensor,
+    *,
+    tile: Int3 | None = None,
+    max_voxels: int = MAX_VOXELS,
+    keep_unquantized: bool = False,
 ) -> Iterator[EncodeStep]:
     """Encode one volume tile by tile.
 
@@ -77,6 +86,8 @@ def encode_volume(
         Volume voxels (z, y, x) per tile without its halo. None: as large as ``max_voxels`` allows.
     max_voxels : int
         Volume voxels at once, halo included.
+    keep_unquantized : bool
+        Keep the vectors before quantization, too: as much memory again as the latent.
 
     Yields
     ------
@@ -99,6 +110,7 @@ def encode_volume(
     latent = torch.empty(1, autoencoder.latent_channels, *grid)
     margin = None if autoencoder.quantizer is None else torch.empty(1, *grid)
     deviation = torch.empty_like(latent) if autoencoder.quantizer is None else None
+    unquantized = torch.empty_like(latent) if keep_unquantized and autoencoder.quantizer is not None else None
     for index, part in enumerate(tiles):
         with exact_math(device_of(space), "fp32"):
             block = volume[(..., *part.read)].to(device_of(space), torch.float32)
@@ -109,10 +121,13 @@ def encode_volume(
             margin[(..., *write)] = coded.margin[(..., *keep)].float().cpu()
         if deviation is not None and coded.standard_deviation is not None:
             deviation[(..., *write)] = coded.standard_deviation[(..., *keep)].float().cpu()
+        if unquantized is not None and coded.unquantized is not None:
+            unquantized[(..., *write)] = coded.unquantized[(..., *keep)].float().cpu()
         del block, coded  # not kept while the next tile, or the caller, needs memory
         trim_heap()
         is_last = index == len(tiles) - 1
-        yield EncodeStep(index, len(tiles), Coding(latent, margin, deviation) if is_last else None)
+        coding = Coding(latent, margin, deviation, unquantized) if is_last else None
+        yield EncodeStep(index, len(tiles), coding)
 
 
 def encode_block(space: LatentSpace, volumes: Tensor) -> Coding:
@@ -120,7 +135,8 @@ def encode_block(space: LatentSpace, volumes: Tensor) -> Coding:
     quantizer = space.autoencoder.quantizer
     coded = space.code(volumes)
     margin = None if quantizer is None else quantizer.margin(coded.encoding.mean.float())
-    return Coding(coded.latent, margin, space.posterior_deviation(coded.encoding))
+    unquantized = None if quantizer is None else space.normalize(coded.encoding.mean.float())
+    return Coding(coded.latent, margin, space.posterior_deviation(coded.encoding), unquantized)
 
 
 def decode_latent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,8 @@ from napari_vqldm.metrics.tracer_bias import tracer_file
 from napari_vqldm.volume import Float3, check_voxel_size
 
 _FROZEN = tracer_file().constants
+
+TRACE_STEPS = ("ridges", "thinning", "skeleton", "joining")  # what `trace_steps` does, in this order
 
 
 @dataclass(frozen=True)
@@ -176,12 +179,36 @@ def trace_filaments(
     ``benchmarks/bundled.py`` measures the bias again on its own volumes, ``benchmarks/tracer_calibration.py`` that of
     every number of the morphology; `tracer_bias` returns the latter for reports to print.
     """
+    steps = trace_steps(volume, voxel_size_um, settings)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            trace: FilamentTrace = stop.value
+            return trace
+
+
+def trace_steps(
+    volume: npt.NDArray[np.floating], voxel_size_um: Float3, settings: TracerSettings | None = None
+) -> Generator[str, None, FilamentTrace]:
+    """Stepwise twin of `trace_filaments`: it yields each of `TRACE_STEPS` before it does it; close it to cancel.
+
+    Returns
+    -------
+    FilamentTrace
+        Of the generator. The first step checks the arguments, with the errors of `trace_filaments`.
+    """
     settings = settings or TracerSettings()
     size = check_voxel_size(voxel_size_um)
     data = np.asarray(volume)
+    yield TRACE_STEPS[0]
     response, mask = _response_and_mask(data, size, settings)
-    branches = skeleton_branches(thin(mask, response), size)
+    yield TRACE_STEPS[1]
+    skeleton = thin(mask, response)
+    yield TRACE_STEPS[2]
+    branches = skeleton_branches(skeleton, size)
     extend_free_ends(branches, mask, size, settings.end_reach_um)
+    yield TRACE_STEPS[3]
     paths = join_filaments(
         branches,
         spur_um=settings.spur_um,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ STAGE_OF_KEY: tuple[tuple[str, StageName], ...] = (
     ("model.diffusion.", "denoiser"),
     ("latents.", "latents"),
 )
+REPLACE_AGAIN_S = (0.05, 0.2, 1.0) if os.name == "nt" else ()  # there, a file that is just being read stays
 WITHOUT_EFFECT = frozenset({"data.workers"})  # keys that say how to compute, not what
 
 
@@ -34,8 +37,15 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{path.parent}: cannot create the folder: {error.strerror}") from None
-    with atomic_path(path, force=True) as temporary:
-        write(temporary)
+    for wait_s in (*REPLACE_AGAIN_S, None):
+        try:
+            with atomic_path(path, force=True) as temporary:
+                write(temporary)
+            return
+        except FileError:
+            if wait_s is None:
+                raise
+            time.sleep(wait_s)
 
 
 def save_array(path: Path, data: npt.NDArray[Any]) -> None:
@@ -108,6 +118,26 @@ class RunFolder:
         return self.path / "stopped.json"
 
     @property
+    def running(self) -> Path:
+        """Return the file that says which process works here; one that was killed leaves it."""
+        return self.path / "running.json"
+
+    @property
+    def failed(self) -> Path:
+        """Return the file with the error that ended the last start."""
+        return self.path / "failed.json"
+
+    @property
+    def log(self) -> Path:
+        """Return what a run that was started in the background writes to its terminal."""
+        return self.path / "train.log"
+
+    @property
+    def volumes(self) -> Path:
+        """Return the folder of small volumes beside the pictures."""
+        return self.path / "volumes"
+
+    @property
     def latents(self) -> Path:
         """Return the folder of encoded volumes."""
         return self.path / "cache" / "latents"
@@ -126,7 +156,7 @@ class RunFolder:
         for stage in STAGES[first:]:
             self.state(stage).unlink(missing_ok=True)
             self.result(stage).unlink(missing_ok=True)
-            for picture in self.pictures.glob(f"{stage}-*.png"):
+            for picture in (*self.pictures.glob(f"{stage}-*.png"), *self.volumes.glob(f"{stage}-*.npz")):
                 picture.unlink()
         self.checkpoint.unlink(missing_ok=True)
         if first == 0:
@@ -149,8 +179,8 @@ class Source:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a folder with this file alone is a run that was killed before its configuration was written."""
-    return path.name == "cache" or path.match(".config.json.*.part")
+    """Whether a folder with this file alone is a run that has not written its configuration yet, or was killed then."""
+    return path.name in ("cache", "train.log") or path.match(".config.json.*.part")
 
 
 def open_run(
@@ -193,6 +223,7 @@ def open_run(
         raise FileError(f"{folder.path}: cannot create the run folder: {error.strerror}") from None
     write_json(folder.config, new)
     folder.stopped.unlink(missing_ok=True)
+    folder.failed.unlink(missing_ok=True)
     source = source or Source(None)
     if source.path is not None:
         text = source.path.read_bytes()

@@ -7,6 +7,10 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+STOP_SIGNALS: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
+if hasattr(signal, "SIGBREAK"):  # Windows: the only one that another program can send
+    STOP_SIGNALS = (*STOP_SIGNALS, signal.SIGBREAK)
+
 
 class Interrupted(Exception):
     """The run was asked to stop; everything needed to resume is saved."""
@@ -30,7 +34,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._note)
         return self
 

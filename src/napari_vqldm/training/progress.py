@@ -14,9 +14,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from napari_vqldm.config import Float3
 from napari_vqldm.errors import FileError
 from napari_vqldm.pictures import png_bytes
 from napari_vqldm.training.folder import RunFolder, keep_metrics, read_metrics, replace_atomically
+from napari_vqldm.training.volumes import save_volumes
 
 PLAIN_LINE_EVERY_S = 15.0
 
@@ -118,6 +120,13 @@ class RunLog:
         data = png_bytes(image)
         path = self.folder.pictures / f"{stage}-{step:06d}.png"
         replace_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+    def volumes(
+        self, stage: str, step: int, groups: Mapping[str, Sequence[npt.NDArray[Any]]], voxel_size_um: Float3
+    ) -> None:
+        """Write volumes/STAGE-STEP.npz; see `napari_vqldm.training.volumes.save_volumes`."""
+        if self.active:
+            save_volumes(self.folder.volumes, stage, step, groups, voxel_size_um)
 
     def close(self) -> None:
         """Flush TensorBoard."""

@@ -26,6 +26,7 @@ from napari_vqldm.training.folder import RunFolder, Source, git_hash, open_run, 
 from napari_vqldm.training.interrupt import Interrupted, StopRequest
 from napari_vqldm.training.launch import launch
 from napari_vqldm.training.preflight import build_on_meta, check_critics, check_data, check_order, check_starts
+from napari_vqldm.training.presence import announced
 from napari_vqldm.training.progress import RunLog
 from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_set
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
@@ -118,7 +119,7 @@ def _run(
         remove_leftovers(folder.path)
     fabric.barrier()
     log = RunLog(folder, console, fabric.is_global_zero)
-    with StopRequest() as stop:
+    with StopRequest() as stop, announced(folder, fabric.is_global_zero):
         run = Run(settings, folder, fabric, log, stop)
         try:
             return _run_stages(run, chosen)

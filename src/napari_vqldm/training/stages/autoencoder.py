@@ -173,7 +173,10 @@ class AutoencoderTraining:
             )
             for i, (p, r) in enumerate(zip(pairs, shown, strict=True))
         ]
-        self.context.log.picture("autoencoder", step, volumes_sheet(rows, self.held_out.voxel_size_um, f"step {step}"))
+        voxel_size_um = self.held_out.voxel_size_um
+        self.context.log.picture("autoencoder", step, volumes_sheet(rows, voxel_size_um, f"step {step}"))
+        groups = {"input": _arrays(pairs, "input"), "target": _arrays(pairs, "target"), "reconstruction": shown}
+        self.context.log.volumes("autoencoder", step, groups, voxel_size_um)
 
     def extra_state(self) -> dict[str, Tensor]:
         """Counters of the codebook, the discriminator and its optimizer."""

@@ -175,9 +175,11 @@ class DenoiserTraining:
             ):
                 latent = sample.latent
         volumes = self.space.decode(latent.float(), requantize=model.diffusion.requantize)[:, 0]
-        shown = enumerate(at_least_float32(volumes).cpu().numpy())
-        rows = [("generated", [(f"sample {i}", volume) for i, volume in shown])]
-        self.context.log.picture("denoiser", step, volumes_sheet(rows, model.voxel_size_range_um[0], f"step {step}"))
+        shown = at_least_float32(volumes).cpu().numpy()
+        rows = [("generated", [(f"sample {i}", volume) for i, volume in enumerate(shown)])]
+        voxel_size_um = model.voxel_size_range_um[0]
+        self.context.log.picture("denoiser", step, volumes_sheet(rows, voxel_size_um, f"step {step}"))
+        self.context.log.volumes("denoiser", step, {"sample": list(shown)}, voxel_size_um)
 
     def extra_state(self) -> dict[str, Tensor]:
         """Nothing besides weights and optimizer."""

@@ -1,0 +1,1 @@
+"""The Measure tab: filaments of layers in micrometres."""

@@ -1,0 +1,213 @@
+"""The Measure tab: filaments of layers as a table, a plot and centre lines; two groups of layers compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_vqldm.errors import VqldmError
+from napari_vqldm.plugin.compat import bare
+from napari_vqldm.plugin.desk import Desk
+from napari_vqldm.plugin.layers import LayerSource, describe
+from napari_vqldm.plugin.tabs.measure.filament_table import FilamentTable
+from napari_vqldm.plugin.tabs.measure.histogram import Histogram
+from napari_vqldm.plugin.tabs.measure.lines_layer import LinesLayer
+from napari_vqldm.plugin.tabs.measure.volumes_box import Result, VolumesBox
+from napari_vqldm.plugin.tabs.measure.work import Measured, measure_work
+from napari_vqldm.plugin.widgets import HelpLabel, LayerPicker
+
+NO_LAYER = "Open or generate a volume first."
+NO_SIZE = "{!r} states no voxel size: give the layer its scale and units, or enter the size on the tab Reconstruct."
+
+
+class MeasureTab(QWidget):
+    """Trace the filaments of layers and show their numbers.
+
+    Parameters
+    ----------
+    desk : Desk
+        Of the dock.
+    """
+
+    title = "Measure"
+
+    def __init__(self, desk: Desk, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("vqldm-measure")
+        self.desk = desk
+        self._job: Any = None
+        self._shown: Result | None = None
+        self._is_closed = False
+        self._build()
+        self._show_state()
+
+    # --- for the dock -------------------------------------------------------------------------------------------------
+
+    def measure(self, layer: Any = None) -> None:
+        """Measure a layer, by default the chosen one."""
+        if layer is not None:
+            self.picker.choose(layer)
+        self._show_state()
+        chosen = self.picker.layer
+        if chosen is not None and self.button.isEnabled():
+            self._run([chosen])
+
+    def measure_all(self) -> None:
+        """Measure every layer that can be measured."""
+        if self._job is None:
+            self._run([layer for layer in bare(self.desk.viewer).layers if not why_not(layer)])
+
+    def save(self, folder: str | Path) -> None:
+        """Write tables, remarks and the centre lines (SWC) of all results into a folder.
+
+        Raises
+        ------
+        FileError
+            If a file exists already or cannot be written.
+        """
+        from napari_vqldm.files import write_centre_lines
+        from napari_vqldm.measure import write_comparison, write_filaments, write_remarks, write_volumes
+
+        folder, comparison = Path(folder), self.volumes_box.comparison
+        found = [result.found for result in self.volumes_box.results]
+        write_filaments(folder / "filaments.csv", found)
+        write_volumes(folder / "volumes.csv", found)
+        if comparison is not None:
+            write_comparison(folder / "comparison.csv", comparison)
+        write_remarks(folder / "remarks.txt", found, comparison)
+        for number, one in enumerate(found, 1):
+            if one.lines:
+                name = "".join(c if c.isalnum() or c in "-_." else "-" for c in one.name)[:80]
+                write_centre_lines(folder / f"{number:02d}-{name}.swc", one.lines)
+        self.desk.noticed.emit(f"The tables of {len(found)} measured volumes are in {folder}.")
+
+    def close_tab(self) -> None:
+        """Let go of viewer and layers; safe to call twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.picker.disconnect_viewer()
+            self.volumes_box.results.clear()
+            self._shown = None
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.picker = LayerPicker(self.desk.viewer)
+        self.picker.setObjectName("vqldm-measure-layer")
+        self.picker.layer_changed.connect(self._show_state)
+        self.button = _button("Measure", "vqldm-measure-start", "")
+        self.button.clicked.connect(lambda _checked=False: self.measure())
+        self.all_button = _button("Measure all", "vqldm-measure-all", "Measure every layer that holds a volume")
+        self.all_button.clicked.connect(lambda _checked=False: self.measure_all())
+        self.reason = HelpLabel(parent=self)
+        self.reason.setObjectName("vqldm-measure-reason")
+        self.remarks = HelpLabel(parent=self)
+        self.remarks.setObjectName("vqldm-measure-remarks")
+        self.volumes_box = VolumesBox()
+        self.volumes_box.chosen.connect(self._show_result)
+        self.table = FilamentTable()
+        self.table.chosen.connect(self._show_filament)
+        self.histogram = Histogram()
+        self.save_button = _button(
+            "Save tables...",
+            "vqldm-measure-save",
+            "Write all filaments, volumes and the comparison as CSV, and the centre lines as SWC",
+        )
+        self.save_button.clicked.connect(lambda _checked=False: self._ask_and_save())
+        buttons = QHBoxLayout()
+        for button in (self.button, self.all_button):
+            buttons.addWidget(button)
+        column = QVBoxLayout(self)
+        column.addWidget(self.picker)
+        column.addWidget(self.reason)
+        column.addLayout(buttons)
+        for widget in (self.volumes_box, self.remarks, self.table, self.histogram, self.save_button):
+            column.addWidget(widget)
+        column.addStretch(1)
+
+    def _run(self, layers: list[Any]) -> None:
+        """Measure layers in one job; each result appears when it is there."""
+        sources = self.desk.guarded(lambda: [self.desk.snapshot_shown(layer) for layer in layers])
+        if not sources:
+            return
+        title = f"Measure {sources[0].name}" if len(sources) == 1 else f"Measure {len(sources)} layers"
+
+        def show(step: object) -> None:
+            if isinstance(step, Measured):
+                self._add(step, sources[step.number])
+
+        def done(failed: list[str]) -> None:
+            self._ended()
+            if failed:
+                self.desk.show_error(VqldmError("; ".join(failed)))
+
+        def stopped(_failure: object = None) -> None:
+            self._ended()
+
+        self._job = self.desk.run(
+            title, measure_work(sources), on_step=show, on_done=done, on_cancelled=stopped, on_failure=stopped
+        )
+        self._show_state()
+
+    def _add(self, step: Measured, source: LayerSource) -> None:
+        """Show a measured layer."""
+        lines = None
+        if step.found.lines:
+            lines = LinesLayer(self.desk.viewer, step, source)
+            self.desk.added(f"Measure {source.name}", [lines.layer])
+        self.volumes_box.add(Result(step.found, lines))
+
+    def _show_result(self, index: int) -> None:
+        results = self.volumes_box.results
+        if self._shown is not None and self._shown.lines is not None:
+            self._shown.lines.choose(None)
+        self._shown = results[index] if 0 <= index < len(results) else None
+        found = None if self._shown is None else self._shown.found
+        self.table.show_measurement(found)
+        self.histogram.show_measurement(found)
+        self.remarks.setText("" if found is None else "\n".join(found.notes))
+        self._show_state()
+
+    def _show_filament(self, filament: int) -> None:
+        lines = None if self._shown is None else self._shown.lines
+        if lines is not None and not lines.choose(filament):
+            self.desk.noticed.emit("The layer of these centre lines is gone: measure the volume again to see them.")
+
+    def _ask_and_save(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder for the tables")
+        if folder:
+            self.desk.guarded(lambda: self.save(folder))
+
+    def _ended(self) -> None:
+        self._job = None
+        self._show_state()
+
+    def _show_state(self, *_: object) -> None:
+        layer, is_running = self.picker.layer, self._job is not None
+        reason = why_not(layer)
+        self.reason.setText(reason)
+        self.button.setEnabled(not reason and not is_running)
+        self.button.setToolTip(reason or "Trace the filaments of this layer, of a series at the time point in view")
+        self.all_button.setEnabled(layer is not None and not is_running)
+        has_results = bool(self.volumes_box.results)
+        for widget in (self.table, self.histogram, self.save_button):
+            widget.setVisible(has_results)
+
+
+def why_not(layer: Any) -> str:
+    """Say why a layer cannot be measured; empty when it can."""
+    if layer is None:
+        return NO_LAYER
+    info = describe(layer)
+    if not info.is_usable:
+        return info.reason
+    return "" if info.voxel_size_um is not None else NO_SIZE.format(info.name)
+
+
+def _button(text: str, name: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setObjectName(name)
+    button.setToolTip(tip)
+    return button

@@ -1,0 +1,95 @@
+"""The Training tab with a real viewer: start a training as a process of its own, stop it, leave it alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from napari_vqldm.plugin.tabs.training import start_box
+from napari_vqldm.plugin.tabs.training import tab as tab_module
+from napari_vqldm.plugin.tabs.training.tab import TrainingTab
+from napari_vqldm.training.folder import RunFolder
+from napari_vqldm.training.start import StartedTraining
+
+
+def stand_in_training(tmp_path: Path, monkeypatch, code: str) -> list[tuple]:
+    """Start ``code`` instead of a training; what was asked for."""
+    asked = []
+
+    def start(config, out, overrides):
+        asked.append((config, out, overrides))
+        out.mkdir(exist_ok=True)
+        with (out / "train.log").open("ab") as log:
+            process = subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=log)
+        return StartedTraining(process, RunFolder(out, out / "cache"))
+
+    monkeypatch.setattr(tab_module, "start_training", start)
+    return asked
+
+
+def test_start_and_stop(tab, desk, tmp_path, monkeypatch, wait_until):
+    asked = stand_in_training(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    out = tmp_path / "new"
+    tab.start_box.preset.setCurrentText("smoke-vq-ldm")
+    tab.start_box.out.setText(str(out))
+    tab.start_box.overrides.setText("denoiser.steps=7  name='my cells'")
+    tab.start_box.start.click()
+    assert not tab.start_box.start.isEnabled()  # not twice
+    wait_until(lambda: tab.started is not None)
+    assert asked == [("smoke-vq-ldm", out, ("denoiser.steps=7", "name=my cells"))]
+    wait_until(lambda: "starting, process" in tab.state.text())
+    assert tab.following.path == out and tab.start_box.start.isEnabled()
+    assert "does not end it" in desk.notices[-1]
+    tab.start_box.stop.click()  # before it has written anything
+    wait_until(lambda: not tab.started.is_alive)
+    wait_until(lambda: any("asked to stop" in notice for notice in desk.notices))
+    wait_until(lambda: not tab.start_box.stop.isEnabled())
+    assert desk.failures == []
+
+
+def test_a_training_that_fails_at_once_is_told_with_its_last_line(tab, desk, tmp_path, monkeypatch, wait_until):
+    stand_in_training(tmp_path, monkeypatch, "import sys; sys.exit('error: the GPU is on fire')")
+    tab.start_box.out.setText(str(tmp_path / "new"))
+    tab.start_box.start.click()
+    wait_until(lambda: any("exit code 1: error: the GPU is on fire" in notice for notice in desk.notices))
+
+
+def test_closing_the_tab_leaves_the_training_alone(tab, tmp_path, monkeypatch, wait_until):
+    stand_in_training(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    tab.start_box.out.setText(str(tmp_path / "new"))
+    tab.start_box.start.click()
+    wait_until(lambda: tab.started is not None)
+    tab.close_tab()
+    time.sleep(0.3)
+    assert tab.started.is_alive
+    tab.started.stop()
+    assert tab.started.wait(10) is not None
+
+
+def test_what_cannot_be_started_is_explained(tab, desk, tmp_path, wait_until):
+    tab.start_box.start.click()
+    assert "run folder" in desk.failures[-1].cause
+    tab.start_box.out.setText(str(tmp_path / "new"))
+    tab.start_box.overrides.setText("denoiser.stepz=7")
+    tab.start_box.start.click()
+    wait_until(lambda: len(desk.failures) == 2)
+    assert "stepz" in desk.failures[-1].cause
+    assert tab.start_box.start.isEnabled() and not (tmp_path / "new").exists()
+    tab.start_box.overrides.setText("name='half")
+    tab.start_box.start.click()
+    assert "KEY=VALUE" in desk.failures[-1].cause + desk.failures[-1].remedy
+
+
+def test_without_the_extra_one_line_says_what_to_install(desk, run, qtbot, monkeypatch, wait_until):
+    monkeypatch.setattr(start_box, "can_train", lambda: False)
+    tab = TrainingTab(desk)
+    qtbot.addWidget(tab)
+    tab.show()
+    tab.start_fold.set_open(True)
+    assert "pip install 'napari-vqldm[train]'" in tab.start_box.missing.text()
+    assert tab.start_box.missing.isVisible() and not tab.start_box.start.isEnabled()
+    tab.follow(run)  # works without
+    wait_until(lambda: "running" in tab.state.text())
+    tab.close_tab()
