@@ -70,7 +70,7 @@ $(STAMPS)/base: $(STAMPS)/venv pyproject.toml constraints.txt
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/base
-	$(INSTALL) --editable '.[test,train,zarr,metrics,napari]' --group gui-test
+	$(INSTALL) --editable '.[test,train,zarr,metrics,inside,napari]' --group gui-test
 	@touch $@
 
 $(STAMPS)/display: tools/setup_display.sh $(STAMPS)/venv
@@ -83,7 +83,7 @@ $(STAMPS)/pyqt6: $(STAMPS)/venv constraints.txt
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/test
-	$(INSTALL) --editable '.[test,train,zarr,metrics,napari]' --group gui-test --group lint
+	$(INSTALL) --editable '.[test,train,zarr,metrics,inside,napari]' --group gui-test --group lint
 	@touch $@
 
 $(STAMPS)/docs: $(STAMPS)/base

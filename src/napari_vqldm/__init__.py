@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     )
     from napari_vqldm.files import read_volume, write_volume
     from napari_vqldm.generate import generate, generate_steps
+    from napari_vqldm.inside.atoms import atom
+    from napari_vqldm.inside.codes import code_map
     from napari_vqldm.interpolate import blend, changed_codes, interpolate, interpolate_steps
+    from napari_vqldm.measure import compare_measurements, measure, measure_steps
     from napari_vqldm.preview import LinearDecoder, fit_linear_decoder
     from napari_vqldm.reconstruct import (
         Latent,
@@ -49,9 +52,12 @@ _HOME = {
     "LinearDecoder": "preview",
     "SelfTest": "self_test",
     "Volume": "volume",
+    "atom": "inside.atoms",
     "blend": "interpolate",
     "changed_codes": "interpolate",
+    "code_map": "inside.codes",
     "compare": "compare",
+    "compare_measurements": "measure",
     "crop": "crop",
     "decode": "reconstruct",
     "decode_steps": "reconstruct",
@@ -70,6 +76,8 @@ _HOME = {
     "interpolate": "interpolate",
     "interpolate_steps": "interpolate",
     "load": "zoo",
+    "measure": "measure",
+    "measure_steps": "measure",
     "read_volume": "files",
     "reconstruct": "reconstruct",
     "reconstruct_steps": "reconstruct",
@@ -93,9 +101,12 @@ __all__ = [
     "SelfTest",
     "Volume",
     "__version__",
+    "atom",
     "blend",
     "changed_codes",
+    "code_map",
     "compare",
+    "compare_measurements",
     "crop",
     "decode",
     "decode_steps",
@@ -114,6 +125,8 @@ __all__ = [
     "interpolate",
     "interpolate_steps",
     "load",
+    "measure",
+    "measure_steps",
     "read_volume",
     "reconstruct",
     "reconstruct_steps",

@@ -49,12 +49,28 @@ def test_command_opens_its_tab(viewer: napari.Viewer, execute: Callable[[str], A
     assert tab_of(commands.open_dock(viewer)) == tab
 
 
-@pytest.mark.parametrize("name", ["compare_layer", "copy_python", "reproduce_layer"])
+@pytest.mark.parametrize("name", ["compare_layer", "measure_layer", "copy_python", "reproduce_layer"])
 def test_command_without_a_layer_says_so(viewer: napari.Viewer, execute: Callable[[str], Any], name: str) -> None:
     heard = failures_of(commands.open_dock(viewer))
     execute(name)
     (failure,) = heard
     assert "no layer is selected" in failure.cause
+
+
+def test_measure_measures_the_selected_layer(
+    viewer: napari.Viewer, execute: Callable[[str], Any], wait_until: Callable[..., None]
+) -> None:
+    data = np.zeros((12, 24, 48), np.float32)
+    data[5:7, 12:14, 4:44] = 1.0
+    for name in ("cell", "other"):
+        viewer.add_image(data, name=name, scale=(0.2, 0.1, 0.1), units=("um",) * 3)
+    viewer.layers.selection.active = viewer.layers["cell"]
+    dock = commands.open_dock(viewer)
+    execute("measure_layer")
+    assert tab_of(dock) == "Measure"
+    results = dock.tab("Measure").volumes_box.results
+    wait_until(lambda: results and not dock.desk.runner.is_busy)
+    assert [result.found.name for result in results] == ["cell"]
 
 
 def test_copy_python_of_a_foreign_layer_says_so(viewer: napari.Viewer, execute: Callable[[str], Any]) -> None:

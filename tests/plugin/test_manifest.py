@@ -56,6 +56,7 @@ def test_menus_are_those_of_napari(manifest: PluginManifest) -> None:
     contributable = {menu.value for menu in MenuId.contributables()}
     assert set(manifest.contributions.menus) == {
         "napari/file/new_layer",
+        "napari/layers/measure",
         "napari/layers/visualize",
         "napari/layers/filter",
     }
@@ -73,6 +74,7 @@ def test_menu_entries_reach_the_window(viewer: napari.Viewer) -> None:
 
     assert "Generate a volume..." in titles(MenuId.FILE_NEW_LAYER)
     assert "Reconstruct with a model" in titles(MenuId.LAYERS_FILTER)
+    assert "Measure filaments" in titles(MenuId.LAYERS_MEASURE)
     for words in ("Compare with its reconstruction", "Copy as Python", "Reproduce"):
         assert words in titles(MenuId.LAYERS_VISUALIZE), words
 

@@ -18,6 +18,7 @@ from napari_vqldm.cli import (
     info,
     interpolate,
     latents,
+    measure,
     reconstruct,
     record,
     reproduce,
@@ -67,6 +68,7 @@ app.command("simulate", rich_help_panel=VERBS)(simulate.simulate)
 app.command("generate", rich_help_panel=VERBS)(generate.generate)
 app.command("reconstruct", rich_help_panel=VERBS)(reconstruct.reconstruct)
 app.command("compare", rich_help_panel=VERBS)(compare.compare)
+app.command("measure", rich_help_panel=VERBS)(measure.measure)
 app.command("uncertainty", rich_help_panel=VERBS)(uncertainty.uncertainty)
 app.command("record", rich_help_panel=VERBS)(record.record)
 app.command("crop", rich_help_panel=VERBS)(crop.crop)

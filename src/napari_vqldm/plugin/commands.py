@@ -42,6 +42,11 @@ def compare_layer(viewer: napari.viewer.Viewer) -> None:
     _with_selected(viewer, lambda dock, layer: dock.compare(layer))
 
 
+def measure_layer(viewer: napari.viewer.Viewer) -> None:
+    """Measure the filaments of the selected layer."""
+    _with_selected(viewer, lambda dock, layer: dock.measure(layer))
+
+
 def copy_python(viewer: napari.viewer.Viewer) -> None:
     """Put the Python script that computes the selected layer on the clipboard."""
     _with_selected(viewer, lambda dock, layer: dock.copy_python(layer))

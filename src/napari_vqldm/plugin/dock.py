@@ -34,6 +34,8 @@ TABS = {
     "Sample": ("sample.tab", "SampleTab"),
     "Reconstruct": ("reconstruct.tab", "ReconstructTab"),
     "Interpolate": ("interpolate.tab", "InterpolateTab"),
+    "Measure": ("measure.tab", "MeasureTab"),
+    "Training": ("training.tab", "TrainingTab"),
 }
 TAB_PAUSE_MS = 100
 FIRST_MODEL = "ldm"  # open from the start, so that the first click on Generate works
@@ -43,7 +45,7 @@ _open_docks: weakref.WeakSet[Dock]
 
 
 class Dock(QWidget):
-    """Load a model, sample, reconstruct, interpolate.
+    """Load a model, sample, reconstruct, interpolate, measure, follow a training run.
 
     Parameters
     ----------
@@ -129,6 +131,11 @@ class Dock(QWidget):
         """Show a layer beside its reconstruction."""
         self.show_tab("Reconstruct")
         self.reconstruct_tab.compare(layer)
+
+    def measure(self, layer: Layer) -> None:
+        """Trace the filaments of a layer and show their numbers."""
+        self.show_tab("Measure")
+        self.tab("Measure").measure(layer)
 
     def shut_down(self) -> None:
         """Cancel all work and let go of the viewer; safe to call twice."""
