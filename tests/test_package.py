@@ -22,7 +22,7 @@ from napari_vqldm.zoo import NAMES, available
 ROOT = Path(__file__).parents[1]
 MIB = 1024**2
 QT_BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6"}
-EXTRAS = {"napari", "train", "zarr", "metrics", "formats", "test", "docs", "all"}
+EXTRAS = {"napari", "train", "zarr", "metrics", "inside", "formats", "test", "docs", "all"}
 BASE = {
     *("torch", "monai", "einops", "numpy", "scipy", "scikit-image", "tifffile", "pydantic", "safetensors"),
     *("psutil", "typer", "rich", "qtpy", "magicgui", "superqt", "pyqtgraph"),

@@ -84,13 +84,15 @@ def test_a_bead_lies_where_its_cells_lie(planted: Model, shape: Int3, voxel_size
 
 
 def test_usage_is_what_the_verb_counts_and_steps_end_with_the_map(vq_ldm: Model, stack: Volume) -> None:
-    steps = list(code_map_steps(vq_ldm, stack, max_voxels=2**14))
+    # Long enough for a few tiles: the receptive field alone is larger than the stack.
+    wide = stack.with_data(np.concatenate([stack.data, stack.data[:, :, ::-1], stack.data[:, :, :10]], axis=2))
+    steps = list(code_map_steps(vq_ldm, wide, max_voxels=36_000))
     assert len(steps) == steps[-1].total > 2
     assert [step.index for step in steps] == list(range(len(steps)))
     assert all(step.result is None for step in steps[:-1])
     result = steps[-1].result
     assert result is not None
-    counted = codebook_usage(vq_ldm, [stack])
+    counted = codebook_usage(vq_ldm, [wide])
     assert np.array_equal(result.usage.filament.counts, counted.filament.counts)
     assert np.array_equal(result.usage.background.counts, counted.background.counts)
 

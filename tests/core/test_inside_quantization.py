@@ -36,14 +36,17 @@ def test_a_cell_between_two_codes_has_a_known_error(vq_ldm: Model) -> None:
 
 
 def test_snapped_is_the_reconstruction(vq_ldm: Model, stack: Volume) -> None:
-    steps = list(quantization_steps(vq_ldm, stack, max_voxels=2**14))
+    # Long enough for a few tiles: the receptive field alone is larger than the stack.
+    wide = stack.with_data(np.concatenate([stack.data, stack.data[:, :, ::-1], stack.data[:, :, :10]], axis=2))
+    steps = list(quantization_steps(vq_ldm, wide, max_voxels=36_000))
     assert [step.index for step in steps] == list(range(steps[-1].total))
     found = steps[-1].result
     assert found is not None and all(step.result is None for step in steps[:-1])
-    latent = encode(vq_ldm, stack)
+    latent = encode(vq_ldm, wide)
+    assert len(steps) > 4
     assert np.allclose(found.snapped.data, decode(vq_ldm, latent).data, rtol=1e-4, atol=1e-3)
     assert np.array_equal(found.difference.data, found.snapped.data - found.unsnapped.data)
-    whole = quantization_error(vq_ldm, stack)
+    whole = quantization_error(vq_ldm, wide)
     assert np.allclose(found.unquantized, whole.unquantized, atol=1e-4)  # tiles give what the whole gives
     assert found.unquantized.shape == (3, *latent.grid) and found.distance.data.max() > 0.01
     with pytest.raises(CheckpointError, match="no codebook"):
