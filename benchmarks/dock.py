@@ -11,6 +11,10 @@ Each row is measured in a fresh process with a real window (napari, software ren
 - slider: from a move to the preview and to the full frame that it leads to, and 60 moves in a second: the last frame
   shown is the last one asked for, and how many were decoded.
 
+- pick: from a click on a cell of a code map (16 x 32 x 32 cells, 1024 codes, with the Codebook tab open) to the painted
+  frame in which its code is lit, the part of it before painting begins ("chosen"), and how long a frame takes in which
+  nothing changed: in 3D without a GPU that is most of it.
+
 - readers: how long our readers look at a stack of somebody else, one of ours and a checkpoint.
 
 Writes results/dock.json, one entry per machine, and prints what misses the numbers in `WANTED`.
@@ -30,6 +34,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from picking import measure_picks
 from window import Window
 
 OUT = Path(__file__).parent / "results" / "dock.json"
@@ -43,6 +48,8 @@ WANTED = {
     "2d.longest_gap_ms": 100.0,
     "move_to_first_frame_ms": 150.0,
     "answer_ms": 10.0,
+    "2d.click_to_lit_ms": 100.0,
+    "click_to_chosen_ms": 100.0,
 }
 
 
@@ -66,6 +73,7 @@ def main() -> None:
         "first_sample": {model: child(f"first_sample:{model}") for model in models},
         "jobs": {model: child(f"jobs:{model}") for model in models},
         "slider": {model: child(f"slider:{model}") for model in models},
+        "pick": child("pick:vq-ldm"),
         "readers": child("readers"),
     }
     found = json.loads(chosen.out.read_text()) if chosen.out.is_file() else {}
@@ -266,6 +274,13 @@ def fast_moves(window: Window, tab: Any) -> dict[str, Any]:
     return row | {"moves": MOVES, "frames_shown": len(shown), "last_shown_is_last_asked": shown[-1] == last}
 
 
+def pick(model: str) -> dict[str, Any]:
+    window = Window()
+    window.open()
+    window.dock.open_model(model)
+    return measure_picks(window, _noisy_stack(window))
+
+
 def _noisy_stack(window: Window) -> Any:
     """A layer as a microscope records it."""
     from napari_vqldm import simulate
@@ -284,7 +299,14 @@ def _samples(window: Window) -> list[Any]:
     return found
 
 
-CHILDREN = {"opening": opening, "first_sample": first_sample, "jobs": jobs, "slider": slider, "readers": readers}
+CHILDREN = {
+    "opening": opening,
+    "first_sample": first_sample,
+    "jobs": jobs,
+    "slider": slider,
+    "pick": pick,
+    "readers": readers,
+}
 
 
 if __name__ == "__main__":

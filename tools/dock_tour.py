@@ -13,6 +13,7 @@ import argparse
 import ast
 import re
 import sys
+import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,13 @@ SEEDS = (7, 8)
 STEPS_OF_SEEDS = 10  # five frames are sampled: a tour need not wait for the default
 THREADS = re.compile(r"torch.set_num_threads\(\d+\)")
 DRAWS = 4  # of the uncertainty map
+SHORT_TRAINING = (
+    "data.num_volumes=16",
+    "autoencoder.picture_every=100",
+    "denoiser.steps=150",
+    "denoiser.picture_every=50",
+    "denoiser.check_every=30",
+)
 
 
 def main() -> None:
@@ -258,6 +266,60 @@ def reproduce(tour: Tour) -> None:
     tour.picture("reproduce")
 
 
+def measure(tour: Tour) -> None:
+    """Filaments of a simulated stack, traced on it."""
+    from qtpy.QtCore import Qt
+
+    stack = tour.viewer.open_sample(PLUGIN, "standard")[0]
+    tab = tour.tab("Measure")
+    tab.picker.choose(stack)
+    tour.click(tab.button)
+    tour.idle("measurement")
+    lines = tour.viewer.layers[-1]
+    require("centre lines" in lines.name and len(lines.data) > 100, "no centre lines")
+    tab.table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    tab.table.selectRow(0)
+    tour.only(stack, lines)
+    tour.look(3)
+    tour.tab("Measure")
+    tour.canvas()
+    tour.picture("measure")
+
+
+def training(tour: Tour) -> None:
+    """A small training, started here and followed until it has generated twice."""
+    tour.viewer.layers.clear()  # its volumes would look small beside them
+    tab = tour.tab("Training")
+    tab.start_fold.set_open(True)
+    with tempfile.TemporaryDirectory() as folder:
+        tab.start_box.out.setText(str(Path(folder) / "smoke"))
+        tab.start_box.overrides.setText(" ".join(SHORT_TRAINING))
+        tour.click(tab.start_box.start)
+        tour.wait(lambda: len(volumes_of(tab, "autoencoder")) >= 2, "reconstructions")
+        tour.click(tab.samples)
+        tour.wait(lambda: len(volumes_of(tab, "denoiser")) >= 2, "samples")
+        tour.wait(lambda: len(tour.viewer.layers) == 3 and len(tour.viewer.layers[-1].data) >= 2, "layers")
+        tour.only(*tour.viewer.layers)
+        grid = getattr(tour.viewer, "canvas", tour.viewer).grid  # older versions of napari have it at the viewer
+        grid.enabled, grid.shape = True, (1, 3)
+        tour.look(3)
+        tour.viewer.dims.set_point(0, len(tour.viewer.layers[0].data) - 1)
+        tab.start_fold.set_open(False)
+        tour.tab("Training")
+        require(tab.curves.plot is not None and tab.curves.lines, "no curves")
+        tour.canvas()
+        tour.picture("training")
+        grid.enabled = False
+        tab.stop()
+        tour.wait(lambda: not tab.started.is_alive, "the end of the training")
+        tab.following.close()
+
+
+def volumes_of(tab: Any, stage: str) -> list[Any]:
+    """Files of volumes that the run has written in a stage."""
+    return [] if tab.news is None else [file for file in tab.news.volumes if file.stage == stage]
+
+
 def undo(tour: Tour) -> None:
     """Take back what was added last."""
     before = len(tour.viewer.layers)
@@ -267,7 +329,7 @@ def undo(tour: Tour) -> None:
 
 
 # The real stack comes last: it is larger than the volumes of the model, which would look small beside it.
-STEPS = (model, sample, camera, interpolate, seeds, copy, reproduce, compare, uncertainty, undo)
+STEPS = (model, sample, camera, interpolate, seeds, copy, reproduce, measure, compare, uncertainty, undo, training)
 
 
 if __name__ == "__main__":

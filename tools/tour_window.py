@@ -22,20 +22,23 @@ TIMEOUT_S = 900.0
 @contextmanager
 def own_settings() -> Iterator[None]:
     """Keep the settings of the user out of the pictures, and the tour out of his settings."""
+    from qtpy.QtCore import QSettings
+
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")  # read when napari is imported
+        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
         yield
 
 
 class Tour:
     """A window with the dock, and what a person does to it."""
 
-    def __init__(self, out: Path, *, is_quick: bool, theme: str, dock_width: int) -> None:
+    def __init__(self, out: Path, *, is_quick: bool, theme: str, dock_width: int, prefix: str = "tour") -> None:
         import napari
         from qtpy.QtCore import Qt
         from qtpy.QtWidgets import QApplication
 
-        self.out, self.is_quick, self.written = out, is_quick, []
+        self.out, self.is_quick, self.prefix, self.written = out, is_quick, prefix, []
         self.viewer = napari.Viewer(title="napari")
         self.viewer.theme = theme
         self.window = self.viewer.window._qt_window  # no public way to the window: its size and the width of docks
@@ -129,13 +132,13 @@ class Tour:
     def picture(self, name: str) -> None:
         """Write a picture of the whole window with few colors."""
         require(not self.dock.errors.report, f"{name}: {self.dock.errors.report}")
-        path = self.out / f"tour-{name}.png"
+        path = self.out / f"{self.prefix}-{name}.png"
         self.screen().quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
         self.written.append(path)
 
     def animation(self, name: str, frames: list[Image.Image]) -> None:
         """Write frames of one size, forth and back, as a GIF with one palette."""
-        path = self.out / f"tour-{name}.gif"
+        path = self.out / f"{self.prefix}-{name}.gif"
         middle = frames[len(frames) // 2]
         palette = middle.quantize(COLORS, method=Image.Quantize.MAXCOVERAGE)  # rare colors, too: the chosen tab is blue
         drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.cli.conftest import blob
 
 from napari_vqldm.inside.quantization import quantization_error
+from napari_vqldm.quantizers import CodebookQuantizer
 from napari_vqldm.zoo import load
 
 Command = Callable[..., Any]
@@ -83,7 +84,8 @@ def test_a_report_has_table_pictures_page_and_numbers(
     numbers = json.loads((out / "report.json").read_text())
     assert [code["rank"] for code in numbers["codes"]] == [int(row["rank"]) for row in rows]
     assert [atom["code"] for atom in numbers["atoms"]] == [atom["code"] for atom in shown["atoms"]]
-    by_use = sorted(range(16), key=lambda code: (-counts[code], code))
+    on_filaments = [int(row["filament_cells"]) for row in rows]
+    by_use = sorted(range(16), key=lambda code: (-on_filaments[code], -counts[code], code))
     background = shown["atoms"][0]["background_code"]
     assert [atom["code"] for atom in shown["atoms"]] == [code for code in by_use if code != background][:2]
     page = (out / "report.html").read_text()
@@ -91,7 +93,11 @@ def test_a_report_has_table_pictures_page_and_numbers(
     for name in ("usage.png", "atoms.png"):
         assert np.asarray(Image.open(out / name)).std() > 1
     command(*words).refused("exists already", "--report", "--force")
+    assert command(*words[:-1], 0, "--force").code == 0  # no atoms now: their picture would be of the report before
+    (out / "mine.txt").write_text("not of a report")
+    assert not (out / "atoms.png").exists() and (out / "usage.png").exists()
     assert command(*words, "--force").code == 0
+    assert (out / "atoms.png").exists() and (out / "mine.txt").exists()
 
 
 def test_an_ldm_reports_its_channels(command: Command, ldm: Path, folder: Path, tmp_path: Path) -> None:
@@ -109,6 +115,17 @@ def test_an_ldm_reports_its_channels(command: Command, ldm: Path, folder: Path, 
     command("codebook", folder, "--model", ldm).refused("no codebook")
     both = ("--report", tmp_path / "both", "--out", tmp_path / "codes.csv")
     command("codebook", folder, "--model", ldm, *both).refused("--out", "leave it out")
+
+
+def test_implicit_codes_are_named_as_such(
+    command: Command, vq_ldm: Path, stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("codebook", stack, "--model", vq_ldm, "--report", tmp_path / "out")
+    monkeypatch.setattr(CodebookQuantizer, "is_implicit", True)
+    assert "16 implicit codes, 1 volumes" in command(*words).out
+    assert "implicit codes" in (tmp_path / "out" / "report.html").read_text()
+    monkeypatch.setattr(CodebookQuantizer, "is_implicit", False)
+    assert "implicit" not in command(*words, "--force").out
 
 
 def test_one_code_for_everything_has_no_atoms(command: Command, vq_ldm: Path, stack: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.planted_model import REACH, PlantedAutoencoder, planted_model, plante
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.coding import decode_latent
 from napari_vqldm.errors import CheckpointError, ConfigError, VolumeError
+from napari_vqldm.inside import atoms, swaps
 from napari_vqldm.inside.atoms import atom, atom_steps, commonest_background
 from napari_vqldm.inside.codes import CodeMap, code_map
 from napari_vqldm.intensity import IntensityScale
@@ -112,6 +113,41 @@ def test_it_equals_decoding_the_whole_twice(vq_ldm: Model, stack: Volume) -> Non
     expected = np.pad(change, pads)[cut]
     assert np.abs(change).max() > 1e-3 and np.abs(change).sum() == pytest.approx(np.abs(expected).sum(), rel=1e-4)
     assert np.allclose(made.volume.data, expected, atol=1e-5)
+
+
+def test_places_far_apart_are_decoded_together(planted: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two decodings serve all of them, and what one paints is not mixed with what another does."""
+    calls: list[tuple[int, ...]] = []
+    decode = swaps._decode
+    monkeypatch.setattr(
+        swaps, "_decode", lambda model, codes, most: (calls.append(codes.shape), decode(model, codes, most))[1]
+    )
+    apart, near = np.zeros((6, 12, 9), np.int32), np.zeros((6, 12, 9), np.int32)
+    for z, y, x in ((1, 3, 2), (4, 3, 2), (1, 9, 2), (4, 9, 2)):
+        apart[z, y, x] = 5
+    near[1, 3, 2] = near[3, 7, 4] = 5  # one cell too close on every axis
+    for codes, decodings in ((apart, 2), (near, 4)):
+        calls.clear()
+        found = atom(planted, 5, [mapped(planted, codes)])
+        assert len(calls) == decodings and found.num_occurrences == np.count_nonzero(codes == 5)
+        assert np.allclose(found.volume.data, painted(planted, 5, 0), atol=1e-5)
+
+
+def test_together_or_one_by_one_is_the_same_mean(vq_ldm: Model, stack: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network that is not linear: a stack so long that its ends do not see each other."""
+    long = stack.with_data(np.concatenate([stack.data, stack.data[:, :, ::-1], 0.7 * stack.data], axis=2))
+    found = code_map(vq_ldm, long)
+    codes = np.where(found.codes == 3, 4, found.codes)
+    for cell in ((2, 4, 2), (3, 5, 16), (2, 6, 29)):
+        codes[cell] = 3
+    changed = [replace(found, codes=codes)]
+    groups = swaps.together([(changed[0], (2, 4, 2)), (changed[0], (3, 5, 16))], (3, 3, 3), (9, 9, 9))
+    assert len(groups) == 1  # so the first run below decodes them at once
+    at_once = atom(vq_ldm, 3, changed, reach=3, background_code=4)
+    monkeypatch.setattr(atoms, "together", lambda chosen, *_: [(context, [cell]) for context, cell in chosen])
+    one_by_one = atom(vq_ldm, 3, changed, reach=3, background_code=4)
+    assert np.abs(at_once.volume.data).max() > 1e-3
+    assert np.allclose(at_once.volume.data, one_by_one.volume.data, atol=1e-5)
 
 
 def test_what_has_no_atom_is_refused(planted: Model, ldm: Model) -> None:

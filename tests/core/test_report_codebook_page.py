@@ -11,7 +11,7 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.codebook import CodebookUsage, codebook_usage
 from napari_vqldm.inside.channels import ChannelReport
 from napari_vqldm.inside.survey import survey_steps
-from napari_vqldm.quantizers import CodeUsage
+from napari_vqldm.quantizers import CodebookQuantizer, CodeUsage, Quantizer, QuantizerConfig
 from napari_vqldm.report.codebook_page import Counted, bars, channels_page, codebook_page, usage_csv, usage_picture
 from napari_vqldm.report.page import render_html
 from napari_vqldm.volume import Volume
@@ -49,6 +49,19 @@ def test_the_page_says_what_was_left_out_and_what_is_dead() -> None:
     text = render_html(page)
     assert "c.tif: damaged &lt;file&gt;" in text and "No atoms" in text
     assert page.lead.startswith("2 of 4 codes describe filaments") and "; 1 are never used" in page.lead
+
+
+def test_codes_of_a_fixed_grid_are_called_implicit() -> None:
+    class Grid(CodebookQuantizer):
+        is_implicit = True
+
+    assert Quantizer.is_implicit is CodebookQuantizer.is_implicit is False
+    config = QuantizerConfig(codebook_size=4)
+    learned, grid = (kind(config, 2).is_implicit for kind in (CodebookQuantizer, Grid))
+    page = codebook_page(Counted("fsq", 2, is_implicit=grid), usage(), [], ())
+    assert page.lead.startswith("2 of 4 implicit codes describe filaments")
+    assert "no table is learned" in render_html(page)
+    assert "implicit" not in render_html(codebook_page(Counted("vq", 2, is_implicit=learned), usage(), [], ()))
 
 
 def test_the_page_of_channels_warns() -> None:

@@ -40,7 +40,7 @@ def placed(ndim: int) -> dict[str, Any]:
 def ready(dock: Any, tiny_checkpoints: dict[str, Path]) -> Any:
     dock.desk.model.device, dock.desk.model.threads = "cpu", 1
     dock.open_model(tiny_checkpoints["ldm"])
-    dock.reconstruct_tab, dock.interpolate_tab  # noqa: B018 - both follow the layers from the start
+    dock.reconstruct_tab, dock.interpolate_tab, dock.tab("Measure")  # they follow the layers
     return dock
 
 
@@ -110,9 +110,12 @@ def test_a_layer_that_cannot_be_used_is_explained_in_every_tab(
     reason = reconstruct.reason.text()
     assert words in reason and is_one_clear_line(reason) and not reconstruct.button.isEnabled()
     assert is_one_clear_line(interpolate.reason.text()) and not interpolate.button.isEnabled()
-    for tab in (reconstruct, interpolate):
-        assert tab.button.toolTip() == tab.reason.text()
-        tab.start()  # as a key does
+    measure = ready.tab("Measure")
+    assert words in measure.reason.text() and is_one_clear_line(measure.reason.text())
+    for tab in (reconstruct, interpolate, measure):
+        assert not tab.button.isEnabled() and tab.button.toolTip() == tab.reason.text()
+    for start in (reconstruct.start, interpolate.start, measure.measure, measure.measure_all):
+        start()  # as a key or a command does
     assert not ready.desk.runner.is_busy and len(viewer.layers) == 1
     if case != "no voxel size":  # there, a number is asked for where the layer is
         ready.compare(viewer.layers[0])
@@ -158,6 +161,9 @@ def test_voxels_that_cannot_be_used_are_one_message(
     ready.interpolate_tab.button.click()
     idle()
     assert len(heard) == 2 and words in f"{heard[1].cause} {heard[1].remedy}".lower()
+    ready.measure(viewer.layers["bad"])
+    idle()
+    assert len(heard) == 3 and words in f"{heard[2].cause} {heard[2].remedy}".lower()
     assert [layer.name for layer in viewer.layers] == ["bad", "other"]
     assert ready.interpolate_tab.button.isEnabled() and ready.reconstruct_tab.button.isEnabled()
     check_usable(ready, idle)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, QSettings, Qt
 from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox, QLabel, QWidget
 from superqt import QElidingLabel
 
@@ -98,7 +100,7 @@ def filled(shown_dock: Dock, tiny_checkpoints: dict[str, Path], wait_until: Wait
 
 
 def fill(dock: Dock, checkpoint: Path, wait_until: Wait) -> Dock:
-    """Open everything that can be: a sample with its recording, a comparison, two ends, all folds."""
+    """Open everything that can be: a sample with its recording, comparisons, two ends, a run, a count, all folds."""
     viewer = dock.desk.viewer
     dock.desk.model.device, dock.desk.model.threads = "cpu", 1
     dock.open_model(checkpoint)
@@ -115,11 +117,41 @@ def fill(dock: Dock, checkpoint: Path, wait_until: Wait) -> Dock:
     dock.reconstruct_tab.input.choose(cell)
     dock.reconstruct_tab.button.click()
     wait_until(lambda: not dock.desk.runner.is_busy)
+    measure = dock.tab("Measure")
+    measure.measure_all()
+    wait_until(lambda: not dock.desk.runner.is_busy)
+    for row in range(2):
+        measure.volumes_box.volumes.cellWidget(row, 1).setCurrentIndex(1 + row)
+    follow_a_run(dock.tab("Training"), wait_until)
+    codebook = dock.tab("Codebook")
+    codebook.count(cell)
+    wait_until(lambda: not dock.desk.runner.is_busy)
+    codebook.choose(int(codebook.state.found.usage.everywhere.counts.argmax()))
     for title in TABS:
         for child in dock.show_tab(title).findChildren(QWidget):
             if type(child).__name__ == "Fold":
                 child.set_open(True)
+    wait_until(lambda: not dock.desk.runner.is_busy)  # atoms that are looked at now
     return dock
+
+
+def follow_a_run(tab: Any, wait_until: Wait) -> None:
+    """A run with curves and a watcher that has much to say; its folder is not remembered for the user."""
+    folder = Path(tempfile.mkdtemp(prefix="a run with a very long name that nobody wants to read "))
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(folder))
+    config = {"name": "tiny", "model": {"denoiser": {}}, "autoencoder": {"steps": 40}}
+    (folder / "config.json").write_text(json.dumps(config))
+    words = "latents are 9 times too large for the denoiser, and grow: lower the learning rate and start again"
+    lines = [
+        {"stage": "autoencoder", "step": 10, "loss": 2.0, "discriminator_feature_matching_loss": 0.5, "kl": 0.1},
+        {"stage": "autoencoder", "step": 20, "loss": 1.0, "held_out_psnr_unit_range_db": 20.0},
+        {"stage": "autoencoder", "step": 20, "watcher": "scale_drift", "message": words},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    tab.follow(folder)
+    wait_until(lambda: "loss" in tab.curves.lines and tab.troubles.text())
+    tab.following.close()
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -215,7 +247,7 @@ def test_everything_fits_at_200_percent(tiny_checkpoints: dict[str, Path]) -> No
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["ratio"] == 2 and result["width"] <= NARROW and result["layers"] == 4
+    assert result["ratio"] == 2 and result["width"] <= NARROW and result["layers"] == 8
     assert result["found"] == {}
 
 

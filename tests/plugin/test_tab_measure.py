@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 
 from napari_vqldm.plugin.compat import camera_of
@@ -157,7 +158,19 @@ def test_groups_are_compared(viewer: Any, tab: MeasureTab, idle: Callable[[], No
     box.compared.setCurrentCell(row, 0)
     assert box.sentence.text() == density.sentence and box.hint.text() == ""
     assert box.compared.item(row, 3).text() == f"{density.ratio:.3g}"
-    box.volumes.cellWidget(3, 1).setCurrentIndex(0)
+    plot = tab.histogram
+    plot.by_group.setChecked(True)
+    columns = [np.concatenate([one.column("length_um") for one in box.members(group)]) for group in "AB"]
+    for group, column in zip("AB", columns, strict=True):
+        expected = 100.0 * np.histogram(column, plot.edges)[0] / len(column)
+        assert np.array_equal(plot.group_shares[group], expected) and expected.sum() == pytest.approx(100.0)
+        assert f"Group {group}" in plot.text.text() and f"{len(column)} filaments" in plot.text.text()
+        assert np.array_equal(plot._steps[group].getOriginalDataset()[1], expected)
+    assert not plot.bars.isVisible() and len(columns[0]) == 2 * len(columns[1])
+    for row, index in ((2, 0), (3, 0)):
+        box.volumes.cellWidget(row, 1).setCurrentIndex(index)
+    assert plot.group_shares == {} and plot._steps == {} and plot.bars.isVisible()  # the chosen volume again
+    box.volumes.cellWidget(2, 1).setCurrentIndex(2)
     assert "do not speak of a population" in box.notes.text()
 
 
@@ -177,6 +190,115 @@ def test_tables_are_saved(viewer: Any, tab: MeasureTab, idle: Callable[[], None]
     assert {row["volume"] for row in rows} == {"cell"} and not (tmp_path / "comparison.csv").exists()
     with pytest.raises(FileError, match="exists"):
         tab.save(tmp_path)
+
+
+def test_measured_again_a_layer_keeps_its_row_and_its_group(
+    viewer: Any, tab: MeasureTab, idle: Callable[[], None]
+) -> None:
+    """Twice in a group, one volume would count as two independent ones."""
+    first = add(viewer, 20, 40, name="first")
+    add(viewer, 12, 24, 36, name="second", seed=1)
+    tab.measure_all()
+    idle()
+    box = tab.volumes_box
+    box.volumes.cellWidget(0, 1).setCurrentIndex(1)
+    box.volumes.cellWidget(1, 1).setCurrentIndex(2)
+    first.data = rows_of(10, 20, 30, 40, seed=2).astype(np.float32)
+    tab.measure(first)
+    idle()
+    assert [(one.found.name, len(one.found.filaments), one.group) for one in box.results] == [
+        ("first", 4, "A"),
+        ("second", 3, "B"),
+    ]
+    assert tab.table.sorted_model.rowCount() == 4 and box.comparison is not None and box.comparison.num_a == 1
+    assert box.sentence.text() == box.comparison.rows[0].sentence and not box.notes_fold.is_open
+    box.remove_button.click()
+    assert [one.found.name for one in box.results] == ["second"] and box.comparison is None
+    assert tab.table.sorted_model.rowCount() == 3
+    box.remove_button.click()
+    assert box.results == [] and not tab.table.isVisibleTo(tab) and len(viewer.layers) == 5
+    assert tab.table.sorted_model.rowCount() == 0
+
+
+def test_the_time_point_and_the_channel_in_view_are_measured(
+    viewer: Any, tab: MeasureTab, idle: Callable[[], None]
+) -> None:
+    data = np.stack([[rows_of(20), rows_of(12, 24, 36)], [rows_of(20, 40), rows_of(10, 20, 30, 40)]])
+    labels = ("t", "c", "z", "y", "x")
+    viewer.add_image(
+        data, name="series", scale=(1, 1, *SIZE), units=(*("pixel",) * 2, *("um",) * 3), axis_labels=labels
+    )
+    for time, channel in ((0, 1), (1, 0)):
+        viewer.dims.set_point(0, time)
+        viewer.dims.set_point(1, channel)
+        tab.measure()
+        idle()
+    assert [(one.found.name, len(one.found.filaments)) for one in tab.volumes_box.results] == [
+        ("series, channel 1, time 0", 3),
+        ("series, channel 0, time 1", 2),
+    ]
+
+
+def test_the_copied_program_and_command_measure_the_same(
+    viewer: Any, tab: MeasureTab, idle: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shlex
+
+    from typer.testing import CliRunner
+
+    from napari_vqldm.cli.app import app
+    from napari_vqldm.files import write_volume
+    from napari_vqldm.volume import Volume
+
+    monkeypatch.chdir(tmp_path)
+    for number, rows in enumerate([(20, 40), (12, 24, 36)]):
+        path = write_volume(tmp_path / f"cell {number}.ome.tif", Volume(rows_of(*rows, seed=number), SIZE, {}, "cell"))
+        viewer.open(path, plugin="napari-vqldm")
+    tab.measure_all()
+    idle()
+    box = tab.volumes_box
+    for row in (0, 1):
+        box.volumes.cellWidget(row, 1).setCurrentIndex(1 + row)
+    tab.copy_button.python_action.trigger()
+    script = QApplication.clipboard().text()
+    made: dict[str, Any] = {}
+    exec(compile(script, "copied", "exec"), made)
+    for found, result in zip((*made["a"], *made["b"]), box.results, strict=True):
+        assert found.numbers() == pytest.approx(result.found.numbers(), nan_ok=True)
+    assert "voxel_size_um" not in script  # the files state it
+    tab.copy_button.command_action.trigger()
+    words = shlex.split(QApplication.clipboard().text())
+    assert words[0] == "napari-vqldm" and CliRunner().invoke(app, words[1:]).exit_code == 0
+    with (tmp_path / "measured" / "comparison.csv").open(newline="") as stream:
+        rows_told = {row["name"]: row["ratio"] for row in csv.DictReader(stream)}
+    assert float(rows_told["length_density_um_per_um3"]) == box.comparison.row("length_density_um_per_um3").ratio
+
+
+def test_a_layer_without_a_file_has_no_program(
+    viewer: Any, tab: MeasureTab, idle: Callable[[], None], failures: list[Any]
+) -> None:
+    add(viewer, 20, 40)
+    tab.measure()
+    idle()
+    tab.copy_button.python_action.trigger()
+    assert len(failures) == 1 and "'cell' lies in no file" in failures[0].cause
+
+
+def test_what_does_not_fit_is_refused_before_it_is_read(
+    viewer: Any, tab: MeasureTab, idle: Callable[[], None], failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_vqldm.plugin.layers import LayerSource
+    from napari_vqldm.plugin.tabs.measure import work
+
+    read: list[str] = []
+    monkeypatch.setattr(LayerSource, "read", lambda source: read.append(source.name))
+    monkeypatch.setattr(work, "available_bytes", lambda: 4 * work.MIB)
+    add(viewer, 20, 40)  # 49152 voxels
+    assert tab.memory.text() == "About 4 MiB of memory (4 MiB free)"
+    tab.measure()
+    idle()
+    assert read == [] and tab.volumes_box.results == [] and len(viewer.layers) == 1
+    assert "takes about 4 MiB of memory" in failures[0].cause
 
 
 def test_undo_takes_the_lines_away_and_the_table_says_so(
@@ -199,6 +321,8 @@ def test_what_cannot_be_measured_is_said(
     viewer.add_image(rows_of(20, 40), name="bare")
     assert not tab.button.isEnabled() and "no voxel size" in tab.reason.text()
     add(viewer, 20, 40)
+    tab.measure(viewer.layers["bare"])  # not the one that could be measured in its place
+    assert not tab.desk.runner.is_busy and "no voxel size" in failures.pop().cause
     viewer.add_image(np.zeros((8, 16, 16)), scale=SIZE, units=("um",) * 3, name="empty")
     tab.measure_all()
     idle()

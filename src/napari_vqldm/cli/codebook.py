@@ -44,7 +44,10 @@ def codebook(
     atoms: Annotated[
         int,
         typer.Option(
-            "--atoms", min=0, help="Most used codes whose atoms are drawn in the report.", rich_help_panel=opt.OUTPUT
+            "--atoms",
+            min=0,
+            help="How many codes, those that filaments use most, have their atoms drawn in the report.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = 12,
     channel: opt.Channel = None,
@@ -95,7 +98,7 @@ def codebook(
     size, count = len(usage.filament.counts), len(inputs) - len(skipped)
     parts = usage.to_dict()
     reporter.table(
-        f"{size} codes, {count} volumes",
+        f"{size} {'implicit codes' if loaded.space.quantizer.is_implicit else 'codes'}, {count} volumes",
         ("cells", "count", "codes used", "dead codes", "perplexity"),
         [(name, p["cells"], p["codes_used"], p["dead_codes"], f"{p['perplexity']:.1f}") for name, p in parts.items()],
     )

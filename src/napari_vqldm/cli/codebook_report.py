@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_vqldm.cli.console import Reporter, to_json_text
 from napari_vqldm.cli.targets import check_targets, folder_target, make_folder
+from napari_vqldm.errors import FileError
 
 if TYPE_CHECKING:
     from napari_vqldm.checkpoint import Model
@@ -23,9 +24,6 @@ REPORT = "--report"
 TABLES = {"vq-ldm": "codes.csv", "ldm": "channels.csv"}
 PICTURES = {"vq-ldm": ("usage.png", "atoms.png"), "ldm": ()}
 PAGE, NUMBERS = "report.html", "report.json"
-# Cells on each side of an atom's middle: farther ones of the bundled decoder change by less than can be seen, and take
-# most of the time.
-ATOM_REACH = 3
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,15 @@ def report_codes(
     numbers: dict[str, Any],
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Make atoms of the most used codes, write the report and return what is new to say."""
+    """Make atoms of the codes that filaments use most, write the report and return what is new to say."""
     from napari_vqldm.inside.table import usage_rows
     from napari_vqldm.report.codebook_page import Counted, atom_sheet, codebook_page, usage_csv, usage_picture
 
     atoms = _atoms(model, survey, plan.num_atoms, reporter)
     pictures = {"usage.png": usage_picture(survey.usage)} | ({"atoms.png": atom_sheet(atoms)} if atoms else {})
     names = (TABLES["vq-ldm"], *pictures, NUMBERS)
-    page = codebook_page(Counted(model.name, count, tuple(skipped)), survey.usage, atoms, names)
+    counted = Counted(model.name, count, tuple(skipped), model.space.quantizer.is_implicit)
+    page = codebook_page(counted, survey.usage, atoms, names)
     facts = [
         {
             "code": atom.code,
@@ -130,11 +129,14 @@ def report_channels(
 
 
 def _atoms(model: Model, survey: SurveyStep, most: int, reporter: Reporter) -> list[Atom]:
-    """Make atoms of the most used codes that stand in the stacks kept; none where nothing there is background."""
+    """Make atoms of the codes that filaments use most, of those in the stacks kept; none where nothing is background.
+
+    The codes that stand most often anywhere are those of empty space, which paint nothing.
+    """
     import numpy as np
 
     from napari_vqldm.errors import VolumeError
-    from napari_vqldm.inside.atoms import atom_steps, commonest_background
+    from napari_vqldm.inside.atoms import ATOM_REACH, atom_steps, commonest_background
     from napari_vqldm.inside.table import usage_rows
 
     try:
@@ -143,7 +145,7 @@ def _atoms(model: Model, survey: SurveyStep, most: int, reporter: Reporter) -> l
         reporter.note(f"no atoms: {error}")
         return []
     kept = set(np.concatenate([np.unique(context.codes) for context in survey.contexts]).tolist())
-    ranked = sorted(usage_rows(survey.usage), key=lambda row: row.rank)
+    ranked = sorted(usage_rows(survey.usage), key=lambda row: (-row.filament_cells, row.rank))
     codes = [row.code for row in ranked if row.code in kept and row.code != background][:most]
     atoms: list[Atom] = []
     for code in codes:
@@ -164,6 +166,19 @@ def _write(
     files = {name: text.encode() for name, text in texts.items()}
     files |= {name: png_bytes(picture) for name, picture in pictures.items()}
     make_folder(plan.folder, REPORT)
+    is_again = (plan.folder / NUMBERS).is_file()
     for name, data in files.items():
         with atomic_path(plan.folder / name, plan.force) as temporary:
             temporary.write_bytes(data)
+    if is_again and plan.force:
+        _remove_stale(plan.folder, set(files))
+
+
+def _remove_stale(folder: Path, written: set[str]) -> None:
+    """Remove what the report before left and this one has not: a picture beside the page would be taken for its own."""
+    names = {*TABLES.values(), *(name for pictures in PICTURES.values() for name in pictures)}
+    for name in names - written:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"{folder / name}: cannot remove the file of the report before: {error.strerror}") from None

@@ -10,21 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.codebook import need_codebook
-from napari_vqldm.coding import decode_latent
 from napari_vqldm.errors import CheckpointError, ConfigError, VolumeError
 from napari_vqldm.inside.codes import CodeMap
+from napari_vqldm.inside.swaps import swapped, together
 from napari_vqldm.inside.table import check_code
 from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Float3, Int3, Volume
 
 OCCURRENCES = 16  # by default; a mean over fewer still shows much of its surroundings
-
-Block = tuple[slice, slice, slice]
+# Cells on each side of the middle that are worth showing: farther ones of the bundled decoder change by less than can
+# be seen, and take most of the time.
+ATOM_REACH = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,10 @@ class Atom:
 
 @dataclass(frozen=True)
 class AtomStep:
-    """One occurrence is decoded; the last step carries the atom."""
+    """One occurrence is averaged; the last step carries the atom.
+
+    Occurrences that lie far apart are decoded together: some steps take much longer than others.
+    """
 
     index: int
     total: int
@@ -205,14 +207,19 @@ def _steps(
     max_voxels: int,
 ) -> Iterator[AtomStep]:
     factor = model.space.autoencoder.downsampling_factor
-    field = model.space.autoencoder.decoder_halo
-    shown = _reach(chosen, field, reach, model.space.autoencoder.is_tileable)
+    is_tileable = model.space.autoencoder.is_tileable
+    field = model.space.autoencoder.decoder_halo if is_tileable else _largest(chosen)
+    shown = _reach(field, reach)
     shape = _scaled((2 * r + 1 for r in shown), factor)
     total, count = np.zeros(shape), np.zeros(shape, np.int32)
-    for index, (context, cell) in enumerate(chosen):
-        change, place = _change(model, context, cell, background, shown, max_voxels)
-        total[place] += change
-        count[place] += 1
+    changes = (
+        change
+        for context, cells in together(chosen, shown, field)
+        for change in swapped(model, context, cells, background, shown, max_voxels)
+    )
+    for index, change in enumerate(changes):
+        total[change.place] += change.data
+        count[change.place] += 1
         result = None
         if index == len(chosen) - 1:
             mean = (total / np.maximum(count, 1)).astype(np.float32)
@@ -221,44 +228,14 @@ def _steps(
         yield AtomStep(index, len(chosen), result)
 
 
-def _change(
-    model: Model, context: CodeMap, cell: Int3, background: int, shown: Int3, max_voxels: int
-) -> tuple[npt.NDArray[np.float32], Block]:
-    """Decode the surroundings of a cell with and without its code; return the change and its place in the atom."""
-    autoencoder = model.space.autoencoder
-    factor, field = autoencoder.downsampling_factor, autoencoder.decoder_halo
-    grid = context.codes.shape
-    if not autoencoder.is_tileable:  # every voxel depends on every cell
-        field = (grid[0], grid[1], grid[2])
-    axes = list(zip(cell, grid, shown, field, factor, strict=True))
-    # What is shown changes with cells within the receptive field of its voxels; at the faces the network pads as it
-    # does for the whole.
-    read = [slice(max(0, c - r - h), min(n, c + r + h + 1)) for c, n, r, h, _ in axes]
-    keep = [slice(max(0, c - r), min(n, c + r + 1)) for c, n, r, _, _ in axes]
-    with_code = context.codes[tuple(read)]
-    without = with_code.copy()
-    without[tuple(c - part.start for c, part in zip(cell, read, strict=True))] = background
-    change = _decode(model, with_code, max_voxels) - _decode(model, without, max_voxels)
-    inner = _block((k.start - r.start, k.stop - r.start) for k, r in zip(keep, read, strict=True))
-    outer = _block((k.start - c + r, k.stop - c + r) for k, (c, _, r, _, _) in zip(keep, axes, strict=True))
-    return change[_voxels(inner, factor)], _voxels(outer, factor)
+def _largest(chosen: list[tuple[CodeMap, Int3]]) -> Int3:
+    """Cells of the largest grid: what a voxel depends on where the receptive field of a network is everything."""
+    z, y, x = (max(context.codes.shape[axis] for context, _ in chosen) for axis in range(3))
+    return z, y, x
 
 
-def _decode(model: Model, codes: npt.NDArray[np.int32], max_voxels: int) -> npt.NDArray[np.float32]:
-    """Return what codes (d, h, w) decode to (Z, Y, X), filament units."""
-    indices = torch.from_numpy(codes.astype(np.int64))[None].to(model.device)
-    with torch.no_grad():
-        latent = model.space.embed_codes(indices)
-    steps = decode_latent(model.space, latent, max_voxels=max_voxels)
-    decoded = next(step.result for step in steps if step.result is not None)
-    return np.asarray(decoded[0, 0].numpy(), np.float32)
-
-
-def _reach(chosen: list[tuple[CodeMap, Int3]], field: Int3, reach: int | None, is_tileable: bool) -> Int3:
-    """Cells shown on each side: at most the receptive field, which is the whole grid for some networks."""
-    if not is_tileable:
-        z, y, x = (max(context.codes.shape[axis] for context, _ in chosen) for axis in range(3))
-        field = (z, y, x)
+def _reach(field: Int3, reach: int | None) -> Int3:
+    """Cells shown on each side: at most the receptive field."""
     z, y, x = (h if reach is None else min(reach, h) for h in field)
     return z, y, x
 
@@ -267,15 +244,6 @@ def _voxel_size(chosen: list[tuple[CodeMap, Int3]]) -> Float3:
     """Mean voxel size of the coded grids: a model takes a narrow range of them."""
     z, y, x = np.mean([context.latent.coded_voxel_size_um for context, _ in chosen], axis=0)
     return float(z), float(y), float(x)
-
-
-def _block(edges: Iterator[tuple[int, int]]) -> Block:
-    z, y, x = (slice(start, stop) for start, stop in edges)
-    return z, y, x
-
-
-def _voxels(block: Block, factor: Int3) -> Block:
-    return _block((s.start * f, s.stop * f) for s, f in zip(block, factor, strict=True))
 
 
 def _scaled(cells: Iterator[int], factor: Int3) -> Int3:

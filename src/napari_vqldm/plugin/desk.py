@@ -18,7 +18,7 @@ from napari_vqldm.plugin.inference.failures import failure_of
 from napari_vqldm.plugin.inference.jobs import Failure, Job, Priority
 from napari_vqldm.plugin.inference.runner import Runner
 from napari_vqldm.plugin.inference.timing import Timing
-from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, shown_time, snapshot
+from napari_vqldm.plugin.layers import LayerSource, describe, provenance_of, shown_channel, shown_time, snapshot
 from napari_vqldm.plugin.layers.undo import Undo
 from napari_vqldm.plugin.settings import Preferences, read_settings
 from napari_vqldm.plugin.state.model import ModelState
@@ -149,9 +149,11 @@ class Desk(QObject):
         return record
 
     def snapshot_shown(self, layer: Layer) -> LayerSource:
-        """Return what a layer shows, to be read on the inference thread: of a series, the frame in view."""
+        """Return what a layer shows, to be read on the inference thread: time point and channel in view."""
         info = describe(layer)
-        return snapshot(layer, time=shown_time(self.viewer, layer, info) if info.num_times > 1 else None)
+        time = shown_time(self.viewer, layer, info) if info.num_times > 1 else None
+        channel = shown_channel(self.viewer, layer, info) if info.num_channels > 1 else None
+        return snapshot(layer, time=time, channel=channel)
 
     def python_of(self, layer: Layer, out: str | Path | None = None) -> str:
         """Return the Python script that computes a layer of ours again.

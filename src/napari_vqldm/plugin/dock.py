@@ -34,6 +34,7 @@ TABS = {
     "Sample": ("sample.tab", "SampleTab"),
     "Reconstruct": ("reconstruct.tab", "ReconstructTab"),
     "Interpolate": ("interpolate.tab", "InterpolateTab"),
+    "Codebook": ("codebook.tab", "CodebookTab"),
     "Measure": ("measure.tab", "MeasureTab"),
     "Training": ("training.tab", "TrainingTab"),
 }
@@ -45,7 +46,7 @@ _open_docks: weakref.WeakSet[Dock]
 
 
 class Dock(QWidget):
-    """Load a model, sample, reconstruct, interpolate, measure, follow a training run.
+    """Load a model, sample, reconstruct, interpolate, look inside, measure, follow a training run.
 
     Parameters
     ----------

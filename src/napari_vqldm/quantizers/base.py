@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,18 @@ class Quantization:
 
 
 class Quantizer(nn.Module, ABC):
-    """A codebook and the rule that picks from it. Nothing but `update` and the optimizer changes the codebook."""
+    """A codebook and the rule that picks from it. Nothing but `update` and the optimizer changes the codebook.
 
+    Attributes
+    ----------
+    codebook : Tensor
+        (K, C), the vector of every code.
+    is_implicit : bool
+        No table is learned: the codes are the points of a fixed grid, as in finite scalar quantization (FSQ). Dead
+        codes and neighbors then tell of the encoder alone.
+    """
+
+    is_implicit: ClassVar[bool] = False
     codebook: Tensor  # (K, C)
 
     @abstractmethod

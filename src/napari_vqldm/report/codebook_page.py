@@ -23,22 +23,25 @@ BAR_WIDTH, BAR_HEIGHT, BAR_LEFT = 1040, 180, 64
 ATOM_WIDTH = 168
 A_ROW = 6  # atoms of the contact sheet
 FAINT = 0.05  # filament units: an atom that is fainter is drawn as faint as it is, not as noise
+IMPLICIT = "implicit codes: points of a fixed grid, no table is learned"
 SHOWN_ROWS = 30  # of the usage table on the page; the CSV file has all
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What was looked at: name of the model, number of volumes, why files were left out."""
+    """What was looked at: name of the model, number of volumes, why files were left out, whether codes are implicit."""
 
     model: str
     num_volumes: int
     problems: tuple[str, ...] = ()
+    is_implicit: bool = False
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
         """For the head of a page."""
         left = (("files left out", str(len(self.problems))),) if self.problems else ()
-        return (("model", self.model), ("volumes", str(self.num_volumes)), *left)
+        kind = (("codes", IMPLICIT),) if self.is_implicit else ()
+        return (("model", self.model), ("volumes", str(self.num_volumes)), *kind, *left)
 
 
 def usage_csv(usage: CodebookUsage) -> str:
@@ -82,14 +85,15 @@ def atom_sheet(atoms: Sequence[Atom]) -> Gray:
     """Draw the atoms as one contact sheet, in the order given."""
     panels = [Panel(p.image, p.title, tuple(f"{n}: {v}" for n, v in p.facts)) for p in map(_atom_picture, atoms)]
     rows = [("", panels[start : start + A_ROW]) for start in range(0, len(panels), A_ROW)]
-    return contact_sheet(rows, title="What the most used codes paint")
+    return contact_sheet(rows, title="What the codes paint that filaments use most")
 
 
 def codebook_page(counted: Counted, usage: CodebookUsage, atoms: Sequence[Atom], files: Sequence[str]) -> Page:
     """Lay out how the codes of a `vq-ldm` are used; ``files`` are the names of what lies beside the page."""
     parts = usage.to_dict()
+    codes = "implicit codes" if counted.is_implicit else "codes"
     lead = (
-        f"{parts['filament']['codes_used']} of {len(usage.filament.counts)} codes describe filaments "
+        f"{parts['filament']['codes_used']} of {len(usage.filament.counts)} {codes} describe filaments "
         f"(perplexity {parts['filament']['perplexity']:.1f}), {parts['background']['codes_used']} describe background "
         f"({parts['background']['perplexity']:.1f}); {parts['everywhere']['dead_codes']} are never used."
     )
@@ -177,7 +181,8 @@ def _curves(usage: CodebookUsage) -> Section:
 def _gallery(atoms: Sequence[Atom]) -> Section:
     text = (
         "The mean change of the decoded volume when a code takes the place of the commonest background code, brightest "
-        f"along z, x and y; most used first, over {OCCURRENCES} places in real surroundings where there are as many."
+        f"along z, x and y; those that filaments use most first, over {OCCURRENCES} places in real surroundings where "
+        "there are as many."
     )
     if not atoms:
         return Section("Atoms", text, missing=("No atoms were made.",))

@@ -273,7 +273,7 @@ def test_the_row_shows_the_running_job_and_its_button_stops_it(ready: Dock, wait
 
 def test_without_layers_every_tab_says_what_to_do(dock: Dock) -> None:
     assert dock.sample_tab.button.isEnabled()  # needs none
-    for tab in (dock.reconstruct_tab, dock.interpolate_tab):
+    for tab in (dock.reconstruct_tab, dock.interpolate_tab, dock.tab("Measure")):
         assert not tab.button.isEnabled()
         reason = tab.reason.text()
         assert reason and "\n" not in reason and tab.button.toolTip() == reason

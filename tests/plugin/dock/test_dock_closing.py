@@ -150,8 +150,15 @@ def test_quitting_asks_about_our_job_and_cancels_it(
 
 
 def test_a_closed_dock_leaves_nothing_behind(
-    shown_viewer: napari.Viewer, tiny_checkpoints: dict[str, Path], wait_until: Wait, let_go: Callable[..., None]
+    shown_viewer: napari.Viewer,
+    tiny_checkpoints: dict[str, Path],
+    wait_until: Wait,
+    let_go: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("napari_vqldm.plugin.tabs.training.tab.remember_run", lambda _path: None)
+
     def used_dock() -> list[weakref.ref[Any]]:
         dock = use(open_dock(shown_viewer), tiny_checkpoints["ldm"])
         for title in TABS:
@@ -162,14 +169,19 @@ def test_a_closed_dock_leaves_nothing_behind(
         wait_until(lambda: not dock.desk.runner.is_busy)
         dock.reconstruct_tab.compare_panel.separate_canvases()
         wait_until(lambda: dock.reconstruct_tab.compare_panel.modes.name == "canvases")
+        dock.measure(shown_viewer.layers["cell"])
+        dock.tab("Training").follow(tmp_path)
+        wait_until(lambda: not dock.desk.runner.is_busy and dock.tab("Training").news is not None)
         tabs = [weakref.ref(dock.tab(title)) for title in TABS]
+        looker = dock.tab("Training").following.looker
         kept = [weakref.ref(dock), weakref.ref(dock.desk), weakref.ref(dock.desk.runner), *tabs]
         remove(dock)
+        wait_until(lambda: not looker.is_alive)
         return kept
 
     kept = used_dock()
     let_go(*kept)
-    assert len(shown_viewer.layers) == 4  # sample, cell, reconstruction, residual
+    assert len(shown_viewer.layers) == 5  # sample, cell, reconstruction, residual, centre lines
     shown_viewer.layers.selection.active = shown_viewer.layers[0]
     shown_viewer.dims.set_point(0, 0.5)
     shown_viewer.layers.clear()

@@ -17,7 +17,7 @@ SHAPE = (4, 6, 8)
 
 
 def make_run(folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "running.json").write_text(json.dumps(asdict(RunProcess.this())))
 

@@ -29,6 +29,7 @@ def test_a_run_that_grows(tab, run, wait_until):
     tab.follow(run)
     wait_until(lambda: "loss" in tab.curves.lines)
     assert drawn(tab, "loss") == ([10], [2.0])
+    assert tab.curves.lines["loss"].opts["symbol"] == "o"  # one point is no line
     assert "tiny: running" in tab.state.text() and "step 10 of 40" in tab.state.text()
     append(run, "autoencoder", 20, loss=1.0, kl=0.25, seconds=2.0)
     wait_until(lambda: drawn(tab, "loss") == ([10, 20], [2.0, 1.0]))
@@ -36,6 +37,7 @@ def test_a_run_that_grows(tab, run, wait_until):
     assert set(tab.curves.lines) == {"loss"}  # the others are a tick away
     tab.curves.terms["kl"].setChecked(True)
     assert drawn(tab, "kl") == ([10, 20], [0.5, 0.25])
+    assert tab.curves.lines["loss"].opts["symbol"] is None
     append(run, "denoiser", 5, loss=0.5)
     wait_until(lambda: tab.curves.stage.currentText() == "denoiser")  # moves on with the training
     assert set(tab.curves.terms) == {"loss"} and drawn(tab, "loss") == ([5], [0.5])
@@ -44,6 +46,15 @@ def test_a_run_that_grows(tab, run, wait_until):
     append(run, "denoiser", 6, loss=0.4)
     wait_until(lambda: tab.history.curves["denoiser"]["loss"] == [(5, 0.5), (6, 0.4)])
     assert tab.curves.stage.currentText() == "autoencoder"  # the user chose it
+
+
+def test_terms_of_the_stage_before_are_gone_at_once(tab, wait_until):
+    first = {"autoencoder": {"loss": [(1, 1.0)], "kl": [(1, 1.0)]}}
+    tab.curves.show_curves(first)
+    before = list(tab.curves.terms.values())
+    wait_until(lambda: all(box.isVisible() for box in before))
+    tab.curves.show_curves({**first, "denoiser": {"loss": [(1, 0.5)]}})
+    assert not any(box.isVisible() for box in before)  # although Qt deletes them later
 
 
 def test_a_logarithmic_scale_leaves_out_what_has_no_logarithm(tab, run, wait_until):

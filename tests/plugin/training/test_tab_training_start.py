@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.plugin.training.helpers import make_run
+
 from napari_vqldm.plugin.tabs.training import start_box
 from napari_vqldm.plugin.tabs.training import tab as tab_module
 from napari_vqldm.plugin.tabs.training.tab import TrainingTab
@@ -47,6 +49,21 @@ def test_start_and_stop(tab, desk, tmp_path, monkeypatch, wait_until):
     wait_until(lambda: any("asked to stop" in notice for notice in desk.notices))
     wait_until(lambda: not tab.start_box.stop.isEnabled())
     assert desk.failures == []
+
+
+def test_a_training_that_saves_and_leaves_is_not_said_to_start(tab, tmp_path, monkeypatch, wait_until):
+    stand_in_training(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    out = tmp_path / "new"
+    tab.start_box.out.setText(str(out))
+    tab.start_box.start.click()
+    wait_until(lambda: "starting, process" in tab.state.text())
+    make_run(out)
+    wait_until(lambda: "tiny: running" in tab.state.text())
+    (out / "stopped.json").write_text("{}")
+    (out / "running.json").unlink()
+    wait_until(lambda: "stopped by a signal, saved" in tab.state.text())
+    assert tab.started.is_alive
+    tab.started.stop()
 
 
 def test_a_training_that_fails_at_once_is_told_with_its_last_line(tab, desk, tmp_path, monkeypatch, wait_until):

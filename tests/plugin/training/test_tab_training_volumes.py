@@ -40,6 +40,31 @@ def test_samples_become_layers_that_grow(tab, desk, run, wait_until):
     assert len(layers) == 3
 
 
+def test_the_right_end_of_the_slider_is_the_newest_of_every_stage(tab, desk, run, wait_until):
+    for step in (10, 20, 30):
+        add_samples(run, step, "autoencoder")
+    add_samples(run, 5)
+    tab.follow(run)
+    wait_until(tab.samples.isEnabled)
+    tab.samples.click()
+    layers, dims = desk.viewer.layers, desk.viewer.dims
+    wait_until(lambda: len(layers) == 3)
+
+    def seen() -> list[float]:
+        points = [layer.world_to_data(dims.point)[0] for layer in layers]
+        frames = [layer.data for layer in layers]
+        return [float(f[round(p)].max()) for f, p in zip(frames, points, strict=True) if 0 <= round(p) < len(f)]
+
+    assert dims.current_step[0] == 2 and seen() == [30, 30, 5]
+    for step in (10, 15, 20):
+        add_samples(run, step)
+    wait_until(lambda: len(layers["my-run: samples"].data) == 4)
+    wait_until(lambda: dims.current_step[0] == 3)
+    assert seen() == [30, 30, 20]
+    dims.set_current_step(0, 0)
+    assert seen() == [5]  # nothing was reconstructed as long ago as that many samples
+
+
 def test_a_layer_that_was_removed_comes_back_only_when_asked(tab, desk, run, wait_until):
     add_samples(run, 10)
     tab.follow(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from napari_vqldm.plugin.layers import LayerSource, describe
 from napari_vqldm.plugin.tabs.measure.filament_table import FilamentTable
 from napari_vqldm.plugin.tabs.measure.histogram import Histogram
 from napari_vqldm.plugin.tabs.measure.lines_layer import LinesLayer
+from napari_vqldm.plugin.tabs.measure.text import measure_command, measure_script
 from napari_vqldm.plugin.tabs.measure.volumes_box import Result, VolumesBox
-from napari_vqldm.plugin.tabs.measure.work import Measured, measure_work
+from napari_vqldm.plugin.tabs.measure.work import Measured, measure_work, memory_line
 from napari_vqldm.plugin.widgets import HelpLabel, LayerPicker
+from napari_vqldm.plugin.widgets.copy_button import CopyButton
 
 NO_LAYER = "Open or generate a volume first."
 NO_SIZE = "{!r} states no voxel size: give the layer its scale and units, or enter the size on the tab Reconstruct."
@@ -46,8 +49,11 @@ class MeasureTab(QWidget):
     # --- for the dock -------------------------------------------------------------------------------------------------
 
     def measure(self, layer: Any = None) -> None:
-        """Measure a layer, by default the chosen one."""
+        """Measure a layer, by default the chosen one; one that cannot be measured is explained in the panel."""
         if layer is not None:
+            if reason := why_not(layer):
+                self.desk.show_error(VqldmError(reason))
+                return
             self.picker.choose(layer)
         self._show_state()
         chosen = self.picker.layer
@@ -97,12 +103,17 @@ class MeasureTab(QWidget):
         self.picker = LayerPicker(self.desk.viewer)
         self.picker.setObjectName("vqldm-measure-layer")
         self.picker.layer_changed.connect(self._show_state)
+        listed = self.picker.model()
+        if listed is not None:  # layers that cannot be chosen, too, change what is said
+            listed.rowsInserted.connect(self._show_state)
         self.button = _button("Measure", "vqldm-measure-start", "")
         self.button.clicked.connect(lambda _checked=False: self.measure())
         self.all_button = _button("Measure all", "vqldm-measure-all", "Measure every layer that holds a volume")
         self.all_button.clicked.connect(lambda _checked=False: self.measure_all())
         self.reason = HelpLabel(parent=self)
         self.reason.setObjectName("vqldm-measure-reason")
+        self.memory = HelpLabel(parent=self)
+        self.memory.setObjectName("vqldm-measure-memory")
         self.remarks = HelpLabel(parent=self)
         self.remarks.setObjectName("vqldm-measure-remarks")
         self.volumes_box = VolumesBox()
@@ -110,21 +121,32 @@ class MeasureTab(QWidget):
         self.table = FilamentTable()
         self.table.chosen.connect(self._show_filament)
         self.histogram = Histogram()
+        self.volumes_box.compared_anew.connect(self._show_groups)
         self.save_button = _button(
             "Save tables...",
             "vqldm-measure-save",
             "Write all filaments, volumes and the comparison as CSV, and the centre lines as SWC",
         )
         self.save_button.clicked.connect(lambda _checked=False: self._ask_and_save())
+        self.copy_button = CopyButton(
+            lambda: measure_script(self.volumes_box.results), lambda: measure_command(self.volumes_box.results)
+        )
+        self.copy_button.setObjectName("vqldm-measure-copy")
+        self.copy_button.setToolTip("Copy what measures the files of these layers outside napari")
+        self.copy_button.failed.connect(self.desk.show_error)
         buttons = QHBoxLayout()
         for button in (self.button, self.all_button):
             buttons.addWidget(button)
+        ends = QHBoxLayout()
+        for button in (self.save_button, self.copy_button):
+            ends.addWidget(button)
         column = QVBoxLayout(self)
         column.addWidget(self.picker)
         column.addWidget(self.reason)
         column.addLayout(buttons)
-        for widget in (self.volumes_box, self.remarks, self.table, self.histogram, self.save_button):
+        for widget in (self.memory, self.volumes_box, self.remarks, self.table, self.histogram):
             column.addWidget(widget)
+        column.addLayout(ends)
         column.addStretch(1)
 
     def _run(self, layers: list[Any]) -> None:
@@ -132,11 +154,15 @@ class MeasureTab(QWidget):
         sources = self.desk.guarded(lambda: [self.desk.snapshot_shown(layer) for layer in layers])
         if not sources:
             return
+        origins = [
+            (weakref.ref(bare(layer)), source.time, source.channel)
+            for layer, source in zip(layers, sources, strict=True)
+        ]
         title = f"Measure {sources[0].name}" if len(sources) == 1 else f"Measure {len(sources)} layers"
 
         def show(step: object) -> None:
             if isinstance(step, Measured):
-                self._add(step, sources[step.number])
+                self._add(step, sources[step.number], origins[step.number])
 
         def done(failed: list[str]) -> None:
             self._ended()
@@ -151,13 +177,13 @@ class MeasureTab(QWidget):
         )
         self._show_state()
 
-    def _add(self, step: Measured, source: LayerSource) -> None:
+    def _add(self, step: Measured, source: LayerSource, origin: object) -> None:
         """Show a measured layer."""
         lines = None
         if step.found.lines:
             lines = LinesLayer(self.desk.viewer, step, source)
             self.desk.added(f"Measure {source.name}", [lines.layer])
-        self.volumes_box.add(Result(step.found, lines))
+        self.volumes_box.add(Result(step.found, lines, file=step.file, origin=origin))
 
     def _show_result(self, index: int) -> None:
         results = self.volumes_box.results
@@ -169,6 +195,9 @@ class MeasureTab(QWidget):
         self.histogram.show_measurement(found)
         self.remarks.setText("" if found is None else "\n".join(found.notes))
         self._show_state()
+
+    def _show_groups(self) -> None:
+        self.histogram.show_groups(self.volumes_box.members("A"), self.volumes_box.members("B"))
 
     def _show_filament(self, filament: int) -> None:
         lines = None if self._shown is None else self._shown.lines
@@ -185,15 +214,24 @@ class MeasureTab(QWidget):
         self._show_state()
 
     def _show_state(self, *_: object) -> None:
+        if self._is_closed:
+            return
         layer, is_running = self.picker.layer, self._job is not None
-        reason = why_not(layer)
+        reason = why_not(layer) if layer is not None else why_none(self.desk.viewer)
         self.reason.setText(reason)
+        self.memory.setText("" if reason else _memory_of(layer))
         self.button.setEnabled(not reason and not is_running)
-        self.button.setToolTip(reason or "Trace the filaments of this layer, of a series at the time point in view")
+        self.button.setToolTip(reason or "Trace the filaments of this layer, at the time point and channel in view")
         self.all_button.setEnabled(layer is not None and not is_running)
         has_results = bool(self.volumes_box.results)
-        for widget in (self.table, self.histogram, self.save_button):
+        for widget in (self.table, self.histogram, self.save_button, self.copy_button):
             widget.setVisible(has_results)
+
+
+def why_none(viewer: Any) -> str:
+    """Say why no layer of a viewer can be chosen: of the topmost one that cannot, what is wrong with it."""
+    unusable = [info for layer in bare(viewer).layers if not (info := describe(layer)).is_usable]
+    return f"{unusable[-1].reason[:1].upper()}{unusable[-1].reason[1:]}." if unusable else NO_LAYER
 
 
 def why_not(layer: Any) -> str:
@@ -204,6 +242,13 @@ def why_not(layer: Any) -> str:
     if not info.is_usable:
         return info.reason
     return "" if info.voxel_size_um is not None else NO_SIZE.format(info.name)
+
+
+def _memory_of(layer: Any) -> str:
+    """Say what measuring one volume of a layer takes."""
+    info = describe(layer)
+    z, y, x = (info.shape[axis] for axis in info.spatial_axes)
+    return memory_line((z, y, x))
 
 
 def _button(text: str, name: str, tip: str) -> QPushButton:

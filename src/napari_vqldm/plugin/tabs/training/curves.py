@@ -14,6 +14,7 @@ from napari_vqldm.plugin.widgets import HelpLabel
 from napari_vqldm.training.follow import Points
 
 HEIGHT = 180  # pixels
+EDGE = 7  # pixels above and below: half a number of the axis, and what its title hangs over
 COLUMNS = 2
 LONG = 16  # letters of a term that does not fit into half of a narrow dock
 COLORS = ("#4c9be8", "#f0883e", "#3fb97f", "#d65db1", "#c9b037", "#8a7ff0", "#e5534b", "#5bc8c8")  # dark and light
@@ -80,6 +81,7 @@ class RunCurves(QWidget):
         if list(self.terms) != names:
             for box in self.terms.values():
                 self._grid.removeWidget(box)
+                box.hide()  # it is deleted later, and must not lie below the new ones until then
                 box.deleteLater()
             self.terms = {name: self._box(stage, name) for name in names}
             cell = 0
@@ -127,7 +129,7 @@ class RunCurves(QWidget):
             heights[~np.isfinite(heights)] = np.nan
             if is_log:
                 heights[heights <= 0] = np.nan
-            self.lines[name].setData(steps, heights)
+            self.lines[name].setData(steps, heights, symbol="o" if len(points) == 1 else None)  # one point is no line
         if is_log:  # after they are out
             self.plot.setLogMode(x=False, y=True)
         self._paint()
@@ -145,6 +147,7 @@ class RunCurves(QWidget):
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.hideButtons()
         self.plot.setLabel("bottom", "step")
+        self.plot.getPlotItem().layout.setContentsMargins(0, EDGE, 0, EDGE)
         self._column.insertWidget(1, self.plot)
 
     def _paint(self) -> None:
@@ -157,6 +160,8 @@ class RunCurves(QWidget):
             color = COLORS[i % len(COLORS)]
             if name in self.lines:
                 self.lines[name].setPen(pyqtgraph.mkPen(color, width=2))
+                self.lines[name].setSymbolBrush(color)
+                self.lines[name].setSymbolPen(color)
             style = f"QCheckBox {{ color: {color}; }}" if name in self.lines else ""
             if box.styleSheet() != style:
                 box.setStyleSheet(style)

@@ -31,8 +31,6 @@ class Following(QObject):
     def __init__(self, parent: QObject | None = None, every_s: float = EVERY_S) -> None:
         super().__init__(parent)
         self.looker: Looker | None = None
-        self._at_work: list[Looker] = []
-        self.destroyed.connect(_last_resort(self._at_work))
         self.every_s = every_s
         self._timer = QTimer(self)
         self._timer.setInterval(TAKE_MS)
@@ -47,7 +45,7 @@ class Following(QObject):
         """Follow another folder; the thread of the one before leaves when it can."""
         self.close()
         self.looker = Looker(path, self.every_s)
-        self._at_work.append(self.looker)
+        self.destroyed.connect(self.looker.close)  # the last resort of a dock that Qt deletes without closing it first
         self._timer.start()
 
     def ask(self, title: str, work: Callable[[], object]) -> None:
@@ -64,8 +62,8 @@ class Following(QObject):
         """Follow nothing; safe to call twice."""
         self._timer.stop()
         if self.looker is not None:
+            self.destroyed.disconnect(self.looker.close)
             self.looker.close()
-            self._at_work.remove(self.looker)
             self.looker = None
 
     def _take(self) -> None:
@@ -84,13 +82,3 @@ class Following(QObject):
             self.looked.emit(found.news)
             if found.series is not None and looker is self.looker:
                 self.volumes.emit(found.series)
-
-
-def _last_resort(at_work: list[Looker]) -> Callable[[], None]:
-    """What ends the looking of a dock that Qt deletes without closing it first."""
-
-    def end(*_: object) -> None:
-        for looker in at_work:
-            looker.close()
-
-    return end

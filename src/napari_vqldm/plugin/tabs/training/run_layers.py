@@ -58,6 +58,7 @@ class RunLayers:
             viewer = self._desk.viewer
         except VqldmError:  # closed in this moment
             return []
+        is_at_end = _is_at_end(viewer, self._there(viewer))
         added = []
         for stage, of_stage in series.items():
             for name in SHOWN:
@@ -69,7 +70,11 @@ class RunLayers:
                     self._layers[stage, name] = weakref.ref(layer)
                     added.append(layer)
                 elif (layer_there := known()) is not None and layer_there in viewer.layers:
-                    self._grow(viewer, layer_there, name, of_stage)
+                    self._grow(layer_there, name, of_stage)
+        there = self._there(viewer)
+        longest = _align(there)
+        if added or (is_at_end and there):  # who looked at the newest ones goes on doing so
+            _look_at(viewer, longest - 1)
         if added:
             self._desk.added(f"Follow {self._run}", added)
         return added
@@ -84,19 +89,40 @@ class RunLayers:
             kind="reconstruction" if name == "reconstruction" else "volume",
         )
         layer.metadata = {**layer.metadata, KEY: self._record(series)}
-        _look_at(viewer, len(series.steps) - 1)
         return layer
 
-    def _grow(self, viewer: Any, layer: Image, name: str, series: VolumeSeries) -> None:
-        """Show the frames of now; who looked at the newest one goes on doing so."""
-        is_at_end = round(viewer.dims.point[0]) == len(layer.data) - 1
+    def _grow(self, layer: Image, name: str, series: VolumeSeries) -> None:
+        """Show the frames of now."""
         layer.data = series.frames[name]
         layer.metadata = {**layer.metadata, KEY: self._record(series)}
-        if is_at_end:
-            _look_at(viewer, len(series.steps) - 1)
+
+    def _there(self, viewer: Any) -> list[Image]:
+        """Layers of this run that are in the viewer."""
+        known = (reference() for reference in self._layers.values())
+        return [layer for layer in known if layer is not None and layer in viewer.layers]
 
     def _record(self, series: VolumeSeries) -> dict[str, Any]:
         return {"folder": self._folder, "stage": series.stage, "steps": list(series.steps)}
+
+
+def _align(layers: list[Image]) -> int:
+    """Put the newest frames of all layers at one place of the slider, its right end; return the most frames.
+
+    The stages of a run write at their own pace: from the left, newest samples and newest reconstructions would never be
+    seen together.
+    """
+    longest = max((len(layer.data) for layer in layers), default=0)
+    for layer in layers:
+        first = float(longest - len(layer.data))
+        if layer.translate[0] != first:
+            layer.translate = (first, *layer.translate[1:])
+    return longest
+
+
+def _is_at_end(viewer: Any, layers: list[Image]) -> bool:
+    """Whether the newest frames are in view."""
+    longest = max((len(layer.data) for layer in layers), default=0)
+    return viewer.dims.ndim == 4 and round(float(viewer.dims.point[0])) == longest - 1
 
 
 def _look_at(viewer: Any, frame: int) -> None:

@@ -50,6 +50,7 @@ class TrainingTab(QWidget):
         self.started: StartedTraining | None = None
         self._is_starting = False
         self._is_told = False  # how the training that was started here ended
+        self._is_seen = False  # whether it was at work already: else it is still starting
         self._is_closed = False
         self._build()
         self.following.looked.connect(self._on_looked)
@@ -143,6 +144,8 @@ class TrainingTab(QWidget):
         self.samples.clicked.connect(lambda _checked=False: self.show_samples())
         self.number = QSpinBox()
         self.number.setObjectName("vqldm-run-number")
+        self.number.setAccessibleName("Which volume")
+        self.number.setPrefix("volume ")
         self.number.setRange(1, MOST_SHOWN)
         self.number.setToolTip("Which of the held-out volumes and samples; the last one where there are fewer")
         self.open_button = QPushButton("Open newest checkpoint")
@@ -172,6 +175,7 @@ class TrainingTab(QWidget):
 
     def _on_looked(self, news: RunNews) -> None:
         self.news = news
+        self._is_seen = self._is_seen or news.state.is_here
         if self.history.add(news):
             self.curves.show_curves(self.history.curves)
         if self.started is not None and not self.started.is_alive and not self._is_told:
@@ -189,7 +193,7 @@ class TrainingTab(QWidget):
         if answer.error is not None:
             self.desk.show_error(answer.error)
         elif isinstance(answer.result, StartedTraining):
-            self.started, self._is_told = answer.result, False
+            self.started, self._is_told, self._is_seen = answer.result, False, False
             self.desk.noticed.emit(f"The training runs as process {answer.result.pid}; closing napari does not end it.")
         elif isinstance(answer.result, TrainingEnd):
             self._tell_end(answer.result)
@@ -225,7 +229,7 @@ class TrainingTab(QWidget):
         has_volumes = news is not None and bool(news.volumes)
         self.samples.setEnabled(has_volumes)
         self.samples.setToolTip(
-            "Show held-out volumes, their reconstructions and samples; the first slider is the training"
+            "Show held-out volumes, their reconstructions and samples; at the right end of the first slider the newest"
             if has_volumes
             else "The run has written no volumes yet."
         )
@@ -245,7 +249,7 @@ class TrainingTab(QWidget):
             return "No run is followed: choose a run folder, or start a training."
         if news is None:
             return "Looking…"
-        if self.started is not None and self._is_ours() and news.state.name != "running":
+        if self.started is not None and self._is_ours() and not self._is_seen:
             return f"starting, process {self.started.pid}"
         text = f"{news.name}: {news.state.text}" if news.name else news.state.text
         return f"{text}\n{news.progress.text}" if news.state.name in WITH_PROGRESS else text

@@ -1,0 +1,1 @@
+"""The Codebook tab: which codes a model uses, where they stand, what each of them paints."""
