@@ -132,6 +132,7 @@ def test_a_fresh_stage_forgets_its_volumes(
     assert [file.stage for file in RunFollower(run).poll().volumes] == ["autoencoder"]
 
 
+@pytest.mark.slow
 def test_a_training_that_is_started_apart_goes_to_its_end(tmp_path: Path, tiny: SimpleNamespace) -> None:
     toml = tiny.write_toml(tmp_path / "tiny.toml", tiny.values())
     run = tmp_path / "run"
