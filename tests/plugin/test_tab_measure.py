@@ -345,11 +345,3 @@ def test_a_cancelled_job_leaves_nothing(viewer: Any, tab: MeasureTab, idle: Call
     gate.set()
     idle()
     assert len(viewer.layers) == 1 and tab.volumes_box.results == [] and tab.button.isEnabled()
-
-
-def test_the_tab_brings_no_torch() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, napari_vqldm.plugin.tabs.measure.tab; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

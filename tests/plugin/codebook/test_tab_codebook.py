@@ -249,4 +249,3 @@ def test_a_closed_tab_follows_nothing_and_can_go(viewer, desk, planted, qtbot, a
     tab.deleteLater()
     del tab
     wait_until(lambda: gc.collect() >= 0 and gone() is None)
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -173,12 +172,3 @@ def test_works_at_320_pixels_with_tooltips(tab, run, wait_until):
     wait_until(lambda: "loss" in tab.curves.lines)
     assert tab.minimumSizeHint().width() <= 320
     assert [b.objectName() for b in tab.findChildren(QAbstractButton) if not b.toolTip()] == []
-
-
-def test_the_tab_brings_no_torch():
-    code = (
-        "import sys; import napari_vqldm.plugin.tabs.training.tab; "
-        "print([name for name in ('torch', 'pyqtgraph', 'monai', 'lightning_fabric') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"
