@@ -43,7 +43,7 @@ def test_a_code_is_told_in_words(details: CodeDetails) -> None:
     details.state.choose(0)
     assert details.cells.text() == "0 filament cells, 5000 background cells; the commonest code of the background"
     details.state.choose(3)
-    assert details.cells.text() == "dead: no cell has it"
+    assert details.cells.text() == "dead: no counted cell has it"
     assert details.places.text() == "Stands nowhere in the code map." and not details.next.isEnabled()
     assert details.atom_text.text() == "No atom: this code stands in no code map that was kept."
     details.state.choose((4, 5, 6))

@@ -131,7 +131,7 @@ def test_a_click_chooses_and_the_chosen_one_is_framed(qtbot: Any, gallery: AtomG
     assert gallery.state.codes == (4,)
 
 
-@pytest.mark.parametrize("width, columns", [(320, 2), (480, 3)])
+@pytest.mark.parametrize("width, columns", [(275, 2), (320, 2), (480, 3)])
 @pytest.mark.parametrize("size", [64, 16384])
 def test_captions_fit(qtbot: Any, gallery: AtomGallery, width: int, columns: int, size: int) -> None:
     from napari._qt.qt_resources import get_stylesheet

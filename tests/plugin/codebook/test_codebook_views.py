@@ -225,7 +225,7 @@ def test_a_bar_tells_its_counts_below_the_pointer(view: UsageHistogram) -> None:
         return QToolTip.text()
 
     assert tip(pixel(view, 4)) == "code 4 · rank 2 of 12\n90 filament cells, 800 background cells"
-    assert tip(pixel(view, 3)) == "code 3 · rank 11 of 12\ndead: no cell has it"
+    assert tip(pixel(view, 3)) == "code 3 · rank 11 of 12\ndead: no counted cell has it"
     beside = tip(pixel(view, -0.8))
     assert "Escape chooses none" in " ".join(beside.split())
     assert max(len(line) for line in beside.splitlines()) <= 60  # no line as wide as the screen

@@ -145,6 +145,9 @@ def test_all_layers_are_the_sum_of_each(viewer, tab, add_codes, idle, desk) -> N
     assert "'empty'" in tab.problems.text() and "bare" not in tab.problems.text() and desk.failures == []
     tab.choose(7)
     assert tab.codes.details.places.text() == f"{counts_of(one)[7] + counts_of(two)[7]} places in 2 code maps"
+    desk.undo.undo()  # both at once
+    assert len(viewer.layers) == 4 and desk.undo.title == ""
+    desk.undo.redo()
     tab.show_quantization()
     idle()
     tab.count_all()  # images of cells are no volumes to count; a map is replaced by that of the same layer
@@ -163,6 +166,8 @@ def test_of_a_series_the_frame_in_view_is_counted(viewer, tab, idle) -> None:
     tab.count()
     idle()
     assert np.array_equal(viewer.layers[-1].data, frames[2] + 1)
+    assert viewer.layers[-1].name == "series (codes, time point 2)"
+    assert tab.state.found.what == "layer series, time point 2"
 
 
 def test_what_cannot_be_counted_is_said(viewer, tab, desk) -> None:

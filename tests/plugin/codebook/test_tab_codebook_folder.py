@@ -101,7 +101,7 @@ def test_a_broken_file_is_named_and_left_out(tab, idle, tmp_path, desk) -> None:
     assert found.usage.everywhere.counts.tolist() == total.tolist()
     assert found.num_volumes == 3 and len(found.problems) == 1 and desk.failures == []
     assert tab.problems.isVisible() and "broken.tif" in tab.problems.text() and "words" not in tab.problems.text()
-    assert tab.codes.histogram.title.text() == "3 volumes of folder in: 8 codes"
+    assert tab.codes.histogram.title.text() == "3 volumes of folder in (1 left out): 8 codes"
     tab.choose(7)
     assert "No code map is shown" in tab.codes.details.places.text()
 

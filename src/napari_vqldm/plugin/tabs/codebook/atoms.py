@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_vqldm.inside.atoms import Atom
 
 MEASURING = "Measuring what it paints…"
+FAILED = "It could not be measured: the message of the dock says why. Choose the code again to try once more."
 
 
 class AtomMaker(QObject):
@@ -120,7 +121,7 @@ class AtomMaker(QObject):
             atoms_work(self._desk.model.spec(), found, codes),
             on_step=partial(self._on_step, found, codes[0] if priority is Priority.INTERACTIVE else None),
             on_done=lambda _: self._ended(found, priority),
-            on_failure=lambda _: self._ended(found, priority, is_stopped=True),
+            on_failure=lambda _: self._failed(found, codes, priority),
             on_cancelled=lambda: self._ended(found, priority, is_stopped=True),
             priority=priority,
             key="codebook-atom" if priority is Priority.INTERACTIVE else None,
@@ -147,6 +148,12 @@ class AtomMaker(QObject):
         if is_stopped and not self._gives_way:  # by the user: no more until more are asked for
             self._wanted = ()
         self._go_on()
+
+    def _failed(self, found: Found, codes: list[int], priority: Priority) -> None:
+        """Say so where somebody waits for the atom; why is in the panel of the dock."""
+        if found is self._found and priority is Priority.INTERACTIVE:
+            self.said.emit(codes[0], FAILED)
+        self._ended(found, priority, is_stopped=True)
 
     def _on_queued(self, job: Job) -> None:
         """Let a job that the user started go first; the rest of the gallery comes after it."""

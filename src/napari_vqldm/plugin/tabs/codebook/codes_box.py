@@ -70,8 +70,9 @@ class CodesBox(QWidget):
             self._desk.added("Atom", [layer])
 
     def show_places(self) -> None:
-        """Say where the chosen code stands; code maps came or went."""
-        self.details.set_places(self._maps.begin())
+        """Say where the chosen code stands; code maps may have come or gone."""
+        if self._state.code is not None:
+            self.details.set_places(self._maps.again(), can_step=self._maps.can_step)
 
     def close_box(self) -> None:
         """Stop what is under way."""
@@ -116,6 +117,7 @@ class CodesBox(QWidget):
         code = self._state.code
         if code is None:
             return
+        self._maps.begin()
         self.show_places()
         if code in self.maker.atoms:
             self.maker.look(code)

@@ -62,6 +62,8 @@ class Counter(QObject):
         self._token: object = None  # of the job whose steps are shown
         self._weights = ""  # of the model that the job counts with
         self._files: list[FileInput | None] = []
+        self._title = ""
+        self._added: list[weakref.ref[Any]] = []  # maps of the count that goes on: they are taken back together
 
     @property
     def is_running(self) -> bool:
@@ -104,6 +106,7 @@ class Counter(QObject):
         if self._job is not None:
             job, self._job, self._token = self._job, None, None
             job.cancel()
+            self._note_layers()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class Counter(QObject):
         model, token = self._desk.model, object()
         called = model.name if model.is_bundled or model.path is None else str(model.path)
         self._weights = "" if model.header is None else model.header.card.weights_sha256
-        self._files = []
+        self._files, self._title = [], title
         self._token = token
 
         def on_step(step: object) -> None:
@@ -131,7 +134,7 @@ class Counter(QObject):
                 return
             if isinstance(step, Counted | ChannelsCounted):
                 if isinstance(step, Counted):
-                    self._show_codes(title, step, sources, layers)
+                    self._show_codes(step, sources, layers)
                 else:
                     self.channels = step.channels
                     self._files = [step.file]
@@ -145,9 +148,7 @@ class Counter(QObject):
         self._job = self._desk.run(title, count, on_step=on_step, on_done=ended, on_cancelled=ended, on_failure=ended)
         self.changed.emit()
 
-    def _show_codes(
-        self, title: str, step: Counted, sources: Sequence[LayerSource], layers: Sequence[weakref.ref[Any]]
-    ) -> None:
+    def _show_codes(self, step: Counted, sources: Sequence[LayerSource], layers: Sequence[weakref.ref[Any]]) -> None:
         """Show counts, and the map of the layer that was counted last."""
         if step.code_map is not None:
             self._files.append(step.file)
@@ -155,11 +156,12 @@ class Counter(QObject):
         if step.code_map is not None:
             added = self._maps.add(step.code_map, sources[step.number], layers[step.number])
             if added is not None:
-                self._desk.added(title, [added])
+                self._added.append(weakref.ref(added))
 
     def _ended(self) -> None:
         """Say so where a count ended before its end, and what was left out."""
         self._job = None
+        self._note_layers()
         found, channels = self._state.found, self.channels
         if found is not None and not found.is_complete:
             found = replace(found, what=_stopped(found.what, found.num_volumes), is_complete=True)
@@ -167,6 +169,11 @@ class Counter(QObject):
         if channels is not None and not channels.is_complete:
             self.channels = replace(channels, what=_stopped(channels.what, channels.num_volumes), is_complete=True)
         self.changed.emit()
+
+    def _note_layers(self) -> None:
+        """Let the maps of one count be taken back in one go."""
+        layers, self._added = [layer for ref in self._added if (layer := ref()) is not None], []
+        self._desk.added(self._title, layers)
 
 
 def _stopped(what: str, count: int) -> str:

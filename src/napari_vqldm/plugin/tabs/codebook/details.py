@@ -69,9 +69,11 @@ class CodeDetails(QWidget):
         self.atom_text.setText(text)
         self._paint_atom()
 
-    def set_places(self, text: str) -> None:
-        """Say where the code stands, or which of its places the viewer shows."""
+    def set_places(self, text: str, *, can_step: bool = True) -> None:
+        """Say where the code stands, or which of its places the viewer shows, and whether there is one to go to."""
         self.places.setText(text)
+        for button in (self.previous, self.next):
+            button.setEnabled(can_step)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Ask for the atom now that somebody looks."""
@@ -151,14 +153,13 @@ class CodeDetails(QWidget):
         self.cells.setText(f"{said}; the commonest code of the background" if is_background else said)
         self._show_neighbours(found, code)
         num_places = _num_places(found, code)
-        for button in (self.previous, self.next):
-            button.setEnabled(num_places > 0)
         self._timer.start()
         if code == self._shown and num_places:  # counting goes on: what is shown of it stays
             return
         self._shown = code
         where = f"{num_places} cells" if num_places != 1 else "1 cell"
-        self.set_places(f"Stands in {where} of the code map." if num_places else "Stands nowhere in the code map.")
+        said = f"Stands in {where} of the code map." if num_places else "Stands nowhere in the code map."
+        self.set_places(said, can_step=num_places > 0)
         self.set_atom_text("" if num_places else NOWHERE)
 
     def _show_neighbours(self, found: Found, code: int) -> None:

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from napari_vqldm.inside.atoms import Atom
 
 PICTURE = 84  # pixels, the longer edge
-CELL = QSize(138, 116)  # pixels of picture and caption: two stand side by side in a narrow dock
-LONG_IDS = 1000  # so many codes need two lines for a caption
+CELL = QSize(124, 116)  # pixels of picture and caption: two stand side by side in a narrow dock
+LONG_IDS = 100  # so many codes need two lines for a caption
 HEIGHT = 262  # pixels of the list: two rows
 AT_ONCE = 12  # atoms that are asked for, and more with each press of a button
 # Most cells are background, and what background codes paint is next to nothing: filaments first.
-SORTS = (("Sort by use on filaments", "filament"), ("Sort by use", "use"))
+SORTS = (("By filament use", "filament"), ("By use", "use"))
 EMPTY = "Count the codes of a layer to see what each of them paints."
 COUNTING = "The atoms are made when counting is done."
 NO_MAP = "No code map was kept: an atom is measured where its code stands. Count the codes of a layer."

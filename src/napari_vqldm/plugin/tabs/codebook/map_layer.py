@@ -55,7 +55,7 @@ class CodeMapLayer:
         self._table = self._colors_of(self._is_3d())
         layer = viewer.add_labels(
             (code_map.codes + 1).astype(np.uint16 if len(everywhere) < 2**16 else np.uint32),
-            name=f"{source.name} (codes)",
+            name=f"{source.name} ({_called(source)})",
             opacity=OPACITY,
             rendering="translucent",  # without shading, which takes the differences of codes for slopes
             colormap=_colormap(self._table),
@@ -172,6 +172,11 @@ class CodeMapLayer:
         else:
             table[:, 3] = np.where(is_solid, FILAMENT_OPACITY, BACKGROUND_OPACITY)
         return table
+
+
+def _called(source: LayerSource) -> str:
+    """Name what is shown: napari shows the codes of one time point at all of them."""
+    return "codes" if source.time is None else f"codes, time point {source.time}"
 
 
 def _colors(size: int) -> npt.NDArray[np.float32]:

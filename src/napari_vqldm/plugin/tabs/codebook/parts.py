@@ -59,10 +59,11 @@ def order_of(found: Found, sort: str) -> npt.NDArray[np.int64]:
 
 
 def title_of(found: Found) -> str:
-    """Say what was counted, how far, and whether a table is learned at all."""
+    """Say what was counted, how far, what was left out, and whether a table is learned at all."""
     kind = "implicit codes (FSQ: no table is learned)" if found.is_implicit else "codes"
     volumes = f"{found.num_volumes} volume{'' if found.num_volumes == 1 else 's'} so far"
-    return f"{found.what}: {found.num_codes} {kind}" + ("" if found.is_complete else f", {volumes}")
+    left_out = f" ({len(found.problems)} left out)" if found.problems else ""
+    return f"{found.what}{left_out}: {found.num_codes} {kind}" + ("" if found.is_complete else f", {volumes}")
 
 
 def most_used_text(found: Found) -> str:
@@ -76,4 +77,4 @@ def most_used_text(found: Found) -> str:
 def cells_text(found: Found, code: int) -> str:
     """Say how many cells a code has, of filaments and of background."""
     up, down = (int(part.counts[code]) for part in (found.usage.filament, found.usage.background))
-    return f"{up} filament cells, {down} background cells" if up or down else "dead: no cell has it"
+    return f"{up} filament cells, {down} background cells" if up or down else "dead: no counted cell has it"

@@ -42,6 +42,7 @@ class ShownMaps:
         self._state = state
         self._entries: list[_Entry] = []
         self._place = -1
+        self._walked: list[int] = []  # maps that the way goes through, by `id`: they must be free to go
 
     @property
     def maps(self) -> list[CodeMapLayer]:
@@ -77,7 +78,18 @@ class ShownMaps:
     def begin(self) -> str:
         """Stand before the first place of the code that is chosen now; return how many places there are, in words."""
         self._place = -1
+        self._walked = [id(shown) for shown in self.maps]
         return self._text()
+
+    def again(self) -> str:
+        """Say again how many places there are, or which is shown; where maps came or went the way begins anew."""
+        return self._text() if self._walked == [id(shown) for shown in self.maps] else self.begin()
+
+    @property
+    def can_step(self) -> bool:
+        """Whether there is a place to go to, or a word to say about why there is none."""
+        code, maps = self._state.code, self.maps
+        return code is not None and (not maps or any(len(shown.places(code)) for shown in maps))
 
     def step(self, by: int) -> str:
         """Go to the next place (1) or the one before (-1), round and round; return which it is, in words."""

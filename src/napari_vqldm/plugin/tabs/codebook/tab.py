@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_vqldm.plugin.layers import LayerSource
 
 LEAD = "Count to see which of its codes {} uses, where they stand, and what each of them paints."
+NO_VOLUME = "no layer holds a volume that was not made here: open or generate one"
 TABLES, PICTURES = "Table (*.csv)", "Picture (*.png)"
 
 
@@ -62,6 +63,7 @@ class CodebookTab(QWidget):
         self.source.changed.connect(self._show_state)
         self.counter.changed.connect(self._on_count)
         desk.model_changed.connect(self._on_model)
+        desk.undo.changed.connect(self.codes.show_places)  # layers came or went, by the user too
         self._on_model()
 
     # --- for the dock and for scripts ---------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ class CodebookTab(QWidget):
         found = self.state.found
         if found is None:
             raise ConfigError(NOTHING_COUNTED)
-        counts = found.usage.everywhere.counts
+        counts = found.usage.filament.counts  # the sheet of atoms says so
         atoms = sorted(self.codes.maker.atoms.values(), key=lambda atom: (-counts[atom.code], atom.code))
         export.save_png(path, found, atoms, force=force)
         self.desk.noticed.emit(f"The picture is in {path}.")
@@ -149,6 +151,7 @@ class CodebookTab(QWidget):
             return
         self._is_closed = True
         self.desk.model_changed.disconnect(self._on_model)
+        self.desk.undo.changed.disconnect(self.codes.show_places)
         self.counter.stop()
         self.codes.close_box()
         self.picker.close()
@@ -194,7 +197,11 @@ class CodebookTab(QWidget):
             self.counter.count_folder(folder)
         elif self.source.what == "all":
             layers = [bare(one) for one in bare(self.desk.viewer).layers]
-            self.counter.count_layers([one for one in layers if _is_volume(one) and one not in self._made])
+            volumes = [one for one in layers if _is_volume(one) and one not in self._made]
+            if volumes:
+                self.counter.count_layers(volumes)
+            else:
+                self.desk.show_error(VolumeError(why_not(layer) or NO_VOLUME))
         elif layer is not None:
             self.counter.count_layers([layer])
 
@@ -249,8 +256,7 @@ class CodebookTab(QWidget):
         problems = () if shown is None else shown.problems
         self.problems.setText(problems_text(problems, 3))
         self.problems.setToolTip(problems_text(problems, 40))
-        if self.state.code is not None:
-            self.codes.show_places()
+        self.codes.show_places()
         self._show_state()
 
     def _tools_reason(self) -> str:

@@ -185,7 +185,8 @@ class Pause:
 def what_of_layers(sources: Sequence[LayerSource], count: int, is_complete: bool) -> str:
     """Say in plain words what was counted."""
     if len(sources) == 1:
-        return f"layer {sources[0].name}"
+        source = sources[0]
+        return f"layer {source.name}" + ("" if source.time is None else f", time point {source.time}")
     return f"{count} layer{'' if count == 1 else 's'}" if is_complete else f"{len(sources)} layers"
 
 
