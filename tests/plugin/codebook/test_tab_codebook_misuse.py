@@ -98,3 +98,10 @@ def test_atoms_of_the_picture_stand_by_use_on_filaments(tab, add_codes, idle, mo
     tab.codes.maker.atoms.update({code: SimpleNamespace(code=code) for code in range(8)})  # 0 is that of background
     tab.save_png(tmp_path / "codes.png")
     assert drawn == sorted(range(8), key=lambda code: (-counts[code], code)) and drawn[0] != 0
+
+
+def test_why_none_of_the_layers_can_be_counted_is_said(viewer, tab, add_codes) -> None:
+    viewer.add_image(np.zeros((9, 9)), name="flat")
+    assert not tab.source.button.isEnabled() and "'flat'" in tab.source.reason.text()
+    add_codes(two_places())
+    assert tab.source.button.isEnabled() and tab.source.reason.text() == ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any, Literal
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
-from napari_vqldm.plugin.tabs.measure.tab import why_not
+from napari_vqldm.plugin.compat import bare
+from napari_vqldm.plugin.tabs.measure.tab import why_none, why_not
 from napari_vqldm.plugin.widgets import HelpLabel, LayerPicker
 
 What = Literal["layer", "all", "folder"]
@@ -39,6 +41,7 @@ class SourceBox(QWidget):
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("vqldm-codebook-source")
+        self._viewer = weakref.ref(bare(viewer))
         self.choice = QComboBox()
         self.choice.setObjectName("vqldm-codebook-source-what")
         self.choice.setAccessibleName("What to count")
@@ -52,6 +55,9 @@ class SourceBox(QWidget):
         self.picker = LayerPicker(viewer)
         self.picker.setObjectName("vqldm-codebook-layer")
         self.picker.layer_changed.connect(lambda _layer: self.changed.emit())
+        listed = self.picker.model()
+        if listed is not None:  # layers that cannot be chosen, too, change what is said
+            listed.rowsInserted.connect(lambda *_: self.changed.emit())
         self.folder_line = QLineEdit()
         self.folder_line.setObjectName("vqldm-codebook-folder")
         self.folder_line.setAccessibleName("Folder of volumes")
@@ -103,8 +109,10 @@ class SourceBox(QWidget):
             return NO_MODEL
         if what == "folder":
             return "" if self.folder is not None else NO_FOLDER
-        layer = self.picker.layer
-        return why_not(layer) if what == "layer" or layer is None else ""
+        layer, viewer = self.picker.layer, self._viewer()
+        if layer is None:
+            return why_none(viewer) if viewer is not None else why_not(None)
+        return why_not(layer) if what == "layer" else ""
 
     def show_state(self, *, has_model: bool, is_running: bool) -> None:
         """Enable what can be done now; a button that cannot be pressed says why."""
