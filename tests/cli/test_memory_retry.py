@@ -49,6 +49,7 @@ def test_work_goes_on_in_smaller_tiles_and_says_so(
     assert done.code == 0 and "starting again" in done.err and (tmp_path / "c.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_frames_go_on_in_smaller_tiles_and_those_before_stay(
     command: Callable[..., Any],
     ldm: Path,
@@ -81,6 +82,7 @@ def test_frames_go_on_in_smaller_tiles_and_those_before_stay(
     np.testing.assert_array_equal(found[1].data, read_volume(tmp_path / "half.ome.tif").data)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("little_memory")
 def test_what_never_fits_is_one_line(
     command: Callable[..., Any], ldm: Path, make_stack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

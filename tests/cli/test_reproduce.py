@@ -44,6 +44,7 @@ def test_a_changed_file_is_not(command: Command, ldm: Path, generated: Path, tmp
     assert command("reproduce", generated, "--model", ldm, "--json").json["is_changed"]
 
 
+@pytest.mark.slow
 def test_inputs_are_read_as_they_were(command: Command, ldm: Path, tmp_path: Path) -> None:
     """Channel and time are in the record of the stack, the voxel size in that of the encoding."""
     rng = np.random.default_rng(0)

@@ -192,6 +192,7 @@ def test_files_that_differ_in_their_ending_alone_do_not_collide(
     assert len(list((tmp_path / "out").glob("*.ome.tif"))) == 2
 
 
+@pytest.mark.slow
 def test_decode_of_encode_is_reconstruct_through_a_file_and_a_new_process(
     command: Command, vq_ldm: Path, stack: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_what_cannot_be_counted_is_refused(ldm: Model, vq_ldm: Model, stack: Vol
         codebook_steps(vq_ldm, [stack], [stack.with_data(stack.data[1:])])
 
 
+@pytest.mark.slow
 def test_two_hundred_volumes_are_never_in_memory_together(vq_ldm: Model) -> None:
     model, alive, most = planted_model(vq_ldm), set[int](), 0
 

@@ -76,6 +76,7 @@ def test_how_good_a_guess_is() -> None:
     assert np.isnan(coefficient_of_determination(np.ones(3), truth))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_bundled_models_are_seen_roughly(name: str) -> None:
     """Better than the best channel, repeated over the voxels of its cell and fitted to the very volume."""

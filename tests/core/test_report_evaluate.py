@@ -55,6 +55,7 @@ def test_what_would_fail_after_minutes_is_refused_at_once(model: Model, tmp_path
         next(evaluate_steps(tmp_path, tmp_path, SMALL))
 
 
+@pytest.mark.slow
 def test_samples_and_features_of_a_batch_are_those_of_one_at_a_time(wide_model: Model) -> None:
     asked: list[dict[str, float | str]] = [{"length_density_um_per_um3": d} for d in (0.1, 0.3, 0.4)]
     one = list(model_samples(wide_model, 5, asked, 1))

@@ -56,6 +56,7 @@ def test_intensity_distance_is_that_of_the_exact_function(measured: list[Profile
     assert intensity_w1(measured[:COUNT], measured[COUNT:]) == pytest.approx(exact, rel=0.02)
 
 
+@pytest.mark.slow
 def test_wrong_sets_stand_out_where_they_should(
     measured: list[Profile], volumes: list[np.ndarray], extractor: FeatureExtractor
 ) -> None:

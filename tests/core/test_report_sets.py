@@ -73,6 +73,7 @@ def test_a_folder_gives_windows_of_every_file_in_filament_units(tmp_path: Path) 
     assert len(folder_windows(tmp_path, 2, None).windows) == 2
 
 
+@pytest.mark.slow
 def test_windows_of_a_large_stack_show_where_its_filaments_are(tmp_path: Path) -> None:
     """The filament is off the corner, in the second slab: taken by position, its window would be the last but one."""
     data = np.random.default_rng(6).normal(100, 3, (64, 256, 256)).astype(np.float32)

@@ -74,6 +74,7 @@ def test_what_has_no_verdict_decides_nothing() -> None:
     assert blind_numbers(some | {"blurred": {"n": "unknown"}}, real) == []
 
 
+@pytest.mark.slow
 def test_verdicts_that_mean_nothing_are_withheld_in_every_row_and_the_numbers_stay(
     draw_profile: Callable[..., Profile],
 ) -> None:

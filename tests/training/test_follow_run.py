@@ -149,6 +149,7 @@ def test_a_training_that_is_started_apart_goes_to_its_end(tmp_path: Path, tiny: 
     assert (run / "train.log").read_text().startswith(log)  # earlier words stay
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_by_its_folder_saves_and_goes_on(tmp_path: Path, tiny: SimpleNamespace) -> None:
     toml = tiny.write_toml(tmp_path / "tiny.toml", tiny.values(autoencoder__steps=1_000_000))
     run = tmp_path / "run"

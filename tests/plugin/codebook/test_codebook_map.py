@@ -54,7 +54,14 @@ def bead(shape: tuple[int, int, int], voxel: tuple[int, int, int], code: int = 5
 # --- place ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("voxel", [(3, 9, 10), (5, 9, 10), (3, 13, 10), (4, 10, 11), (2, 2, 3), (4, 17, 6)])
+@pytest.mark.parametrize(
+    "voxel",
+    [
+        (3, 9, 10),
+        (4, 10, 11),
+        *(pytest.param(voxel, marks=pytest.mark.slow) for voxel in ((5, 9, 10), (3, 13, 10), (2, 2, 3), (4, 17, 6))),
+    ],
+)
 @pytest.mark.parametrize("place", PLACES)
 def test_the_cell_of_a_bead_covers_it(
     model: Any, planted_of: Any, state: Any, place: str, voxel: tuple[int, int, int]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import threading
 from napari_vqldm.plugin.inference.jobs import Job
@@ -28,6 +30,7 @@ print(thread.stop(0.05))
 """
 
 
+@pytest.mark.slow
 def test_a_step_that_outlives_the_stop_is_waited_for():
     program = PROGRAM.format(steps=60)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)

@@ -208,6 +208,7 @@ def test_a_damaged_file_is_one_failure(
     assert "broken.tif" in failures[0].cause + failures[0].remedy and len(viewer.layers) == 0
 
 
+@pytest.mark.slow
 def test_every_copied_script_gives_the_same_bits_in_a_new_process(
     viewer: Any, tab: ReconstructTab, file: Path, idle: Callable[[], None], wait_until: Callable[..., None],
     failures: list[Any], tmp_path: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from qtpy.QtWidgets import QApplication
 from tests.plugin.sample.helpers import SHAPE, names, run, script_bits
 
@@ -20,6 +21,7 @@ def test_camera_says_why_it_waits(tab):
     assert "generate one first" in tab.camera.reason.text()
 
 
+@pytest.mark.slow
 def test_the_recording_equals_generate_with_that_camera(tab, desk, model, wait_until, tmp_path):
     run(tab, wait_until)
     sample = desk.viewer.layers[0]
