@@ -65,6 +65,7 @@ def test_the_probe_sees_blocked_and_loaded_modules() -> None:
     assert result["loaded"] == ["wave"]
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_napari_and_qt() -> None:
     assert len(EVERY_MODULE) > 20
     assert probe(EVERY_MODULE, blocked=GUI)["failed"] == {}

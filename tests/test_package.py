@@ -131,6 +131,7 @@ def test_wheel_announces_its_manifest_to_napari(wheel: zipfile.ZipFile, metadata
     assert "Framework :: napari" in metadata.get_all("Classifier", [])
 
 
+@pytest.mark.slow
 def test_sdist_holds_the_project_and_no_working_folder(tmp_path: Path) -> None:
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}

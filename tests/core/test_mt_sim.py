@@ -54,7 +54,7 @@ def test_tiers_get_harder() -> None:
     assert {t.shape for t in (sparse, standard, hard)} == {(32, 128, 128)}
 
 
-@pytest.mark.parametrize("tier_name", TIERS)
+@pytest.mark.parametrize("tier_name", [pytest.param(t, marks=pytest.mark.slow if t == "hard" else ()) for t in TIERS])
 def test_volumes_have_their_recorded_fingerprints(tier_name: str) -> None:
     """Bit for bit where the platform is that on which they were recorded, or agrees; to six digits elsewhere."""
     known: dict[str, Any] = read_data("mt-sim-v1-expected.json")

@@ -96,6 +96,18 @@ def _few_objects() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _own_clipboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a clipboard: tests that run side by side share a screen, and one would find what another copied."""
+    from types import SimpleNamespace
+
+    from qtpy.QtWidgets import QApplication
+
+    held = [""]
+    own = SimpleNamespace(text=lambda: held[0], setText=lambda text: held.__setitem__(0, text))
+    monkeypatch.setattr(QApplication, "clipboard", staticmethod(lambda: own))
+
+
+@pytest.fixture(autouse=True)
 def _same_threads() -> None:
     """Each test starts with one thread for PyTorch, as `make test` asks for: bits depend on their number."""
     import torch

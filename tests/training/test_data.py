@@ -60,6 +60,7 @@ def test_a_bank_is_built_once_and_grows(bank: VolumeBank, tmp_path: Path) -> Non
         np.testing.assert_array_equal(larger.volume("train", i), bank.volume("train", i))
 
 
+@pytest.mark.slow
 def test_processes_side_by_side_simulate_the_same_volumes(bank: VolumeBank, tmp_path: Path) -> None:
     alone, together = VolumeBank(tmp_path / "one", 20, 2), VolumeBank(tmp_path / "two", 20, 2)
     list(build_bank(alone, SMALL, 3, "cpu", lambda: None))

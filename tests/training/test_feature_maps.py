@@ -21,6 +21,8 @@ from napari_vqldm.training.features.losses import map_loss
 from napari_vqldm.training.features.maps import CELL, STAGE, map_targets, scene_maps
 from napari_vqldm.training.features.views import ViewMaker, Views, fixed
 
+pytestmark = pytest.mark.slow  # a bank of simulated volumes and the training of networks on it
+
 VOXEL = (0.2, 0.1, 0.1)
 SHAPE = (32, 128, 128)
 

@@ -27,6 +27,8 @@ from napari_vqldm.training.features.judge import judge
 from napari_vqldm.training.features.losses import Heads, loss_terms, standardize
 from napari_vqldm.training.features.views import TARGETS, ViewMaker, Views, draw, fixed
 
+pytestmark = pytest.mark.slow  # a bank of simulated volumes and the training of networks on it
+
 SIMULATION = wide_simulation().model_copy(update={"shape": (8, 24, 24), "length_density_um_per_um3": (0.8, 4.0)})
 
 

@@ -189,6 +189,7 @@ def test_a_checkpoint_dropped_on_the_dock_is_opened(
     assert dock.header.text().startswith("tiny-vq-ldm")
 
 
+@pytest.mark.slow
 def test_another_model_in_the_middle_of_a_run_is_for_the_next_run(
     ready: Dock, tiny_checkpoints: dict[str, Path], wait_until: Wait
 ) -> None:

@@ -31,6 +31,7 @@ def test_compare_reconstructs_and_shows_three_cells(
     assert tab.compare_panel.modes.name == "side" and len(viewer.layers) == count
 
 
+@pytest.mark.slow
 def test_every_view_opens_alone_and_ends(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], qtbot: Any
 ) -> None:
