@@ -72,6 +72,14 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """A step of work that has nothing else to tell: number ``index``, from 0, of ``total``."""
+
+    index: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Started:
     """The job left the queue."""
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_vqldm.plugin.desk import Desk
-from napari_vqldm.plugin.inference.jobs import Job, Priority
+from napari_vqldm.plugin.inference.jobs import Job, Priority, Progress
 from napari_vqldm.plugin.tabs.codebook.code_work import AtomDone, atoms_work
 from napari_vqldm.plugin.tabs.codebook.state import CodebookState, Found
-from napari_vqldm.plugin.tabs.codebook.work import Progress
 
 if TYPE_CHECKING:
     from napari_vqldm.inside.atoms import Atom

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
-from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.jobs import Note, Progress
 from napari_vqldm.plugin.inference.tiles import retrying
 from napari_vqldm.plugin.layers.source import LayerSource
 from napari_vqldm.plugin.tabs.codebook.work import (
     Pause,
-    Progress,
     Work,
     file_behind,
     what_of_folder,

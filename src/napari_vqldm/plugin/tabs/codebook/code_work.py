@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_vqldm.errors import CheckpointError, ConfigError, VolumeError
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
-from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.jobs import Note, Progress
 from napari_vqldm.plugin.inference.tiles import retrying
 from napari_vqldm.plugin.tabs.codebook.state import Found
-from napari_vqldm.plugin.tabs.codebook.work import Progress, Work
+from napari_vqldm.plugin.tabs.codebook.work import Work
 
 if TYPE_CHECKING:
     import numpy as np

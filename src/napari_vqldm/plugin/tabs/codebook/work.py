@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_vqldm.errors import VolumeError, VqldmError
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
-from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.jobs import Note, Progress
 from napari_vqldm.plugin.inference.tiles import retrying
 from napari_vqldm.plugin.layers.source import LayerSource
 from napari_vqldm.plugin.tabs.codebook.state import Found
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
 Work = Callable[[Engine], Iterator[Any]]
 
 PAUSE_S = 0.2  # between two pictures of a count that goes on: redrawing must not slow it down
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of ``total``."""
-
-    index: int
-    total: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,14 +22,6 @@ PathKind = Literal["linear", "slerp"]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One step of ``total``."""
-
-    index: int
-    total: int
-
-
-@dataclass(frozen=True)
 class Way:
     """Which way between two ends.
 

@@ -13,7 +13,7 @@ from napari_vqldm.errors import VqldmError
 from napari_vqldm.pictures import Gray
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
 from napari_vqldm.plugin.inference.estimating import TooLarge, check
-from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.jobs import Note, Progress
 from napari_vqldm.plugin.inference.tiles import retrying
 from napari_vqldm.plugin.layers.add import Limits, limits_of
 from napari_vqldm.plugin.layers.source import LayerSource
@@ -23,7 +23,6 @@ from napari_vqldm.plugin.tabs.interpolate.parts import (
     EncodedWay,
     EndRequest,
     Frame,
-    Progress,
     SampledFrame,
     Way,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_vqldm.errors import MemoryLimitError, VqldmError
 from napari_vqldm.memory import available_bytes
 from napari_vqldm.plugin.inference.engine import Engine
+from napari_vqldm.plugin.inference.jobs import Progress
 from napari_vqldm.plugin.layers.source import LayerSource
 
 if TYPE_CHECKING:
@@ -24,14 +25,6 @@ BYTES_PER_VOXEL = 90  # measured on two sizes: 75 to 84 beside the volume itself
 MIB, GIB = 2**20, 2**30
 
 Work = Callable[[Engine], Iterator[Any]]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of ``total``."""
-
-    index: int
-    total: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
 from napari_vqldm.plugin.inference.estimating import check
-from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.jobs import Note, Progress
 from napari_vqldm.plugin.inference.tiles import retrying
 from napari_vqldm.plugin.layers.add import Limits, limits_of
 from napari_vqldm.plugin.layers.source import LayerSource
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from napari_vqldm.recipe import FileInput
 
 Work = Callable[[Engine], Iterator[Any]]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of ``total``."""
-
-    index: int
-    total: int
 
 
 @dataclass(frozen=True, eq=False)

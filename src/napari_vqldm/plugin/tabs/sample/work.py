@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_vqldm.plugin.inference.engine import Engine, ModelSpec
 from napari_vqldm.plugin.inference.estimating import TooLarge, check
-from napari_vqldm.plugin.inference.jobs import Note
+from napari_vqldm.plugin.inference.jobs import Note, Progress
 from napari_vqldm.plugin.layers.add import Limits, limits_of
 from napari_vqldm.volume import Float3, Int3, Volume
 
@@ -28,14 +28,6 @@ Work = Callable[[Engine], Generator[Any, None, Any]]
 Array = npt.NDArray[np.float32]
 
 PREVIEW_S = 0.25  # between two previews
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of ``total``."""
-
-    index: int
-    total: int
 
 
 @dataclass(frozen=True, eq=False)
