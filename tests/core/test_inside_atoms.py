@@ -12,8 +12,8 @@ from tests.planted_model import REACH, PlantedAutoencoder, planted_model, plante
 from napari_vqldm.checkpoint import Model
 from napari_vqldm.coding import decode_latent
 from napari_vqldm.errors import CheckpointError, ConfigError, VolumeError
-from napari_vqldm.inside import atoms, swaps
-from napari_vqldm.inside.atoms import atom, atom_steps, commonest_background
+from napari_vqldm.inside import swaps
+from napari_vqldm.inside.atoms import MIDDLE, atom, atom_steps, commonest_background
 from napari_vqldm.inside.codes import CodeMap, code_map
 from napari_vqldm.intensity import IntensityScale
 from napari_vqldm.volume import Volume
@@ -51,7 +51,7 @@ def test_the_atom_of_a_linear_decoder_is_its_kernel(planted: Model) -> None:
     assert "3 of 3 occurrences, fewer than 16" in found.text
     assert found.reach == REACH and found.volume.voxel_size_um == pytest.approx((0.2, 0.1, 0.1))
     expected = painted(planted, 6, 1)
-    assert found.volume.shape == expected.shape
+    assert found.volume.shape == expected.shape == found.middle.shape  # a field this small is shown whole
     assert np.allclose(found.volume.data, expected, atol=1e-5)
     assert np.abs(expected).max() > 1.0
 
@@ -113,10 +113,18 @@ def test_it_equals_decoding_the_whole_twice(vq_ldm: Model, stack: Volume) -> Non
     expected = np.pad(change, pads)[cut]
     assert np.abs(change).max() > 1e-3 and np.abs(change).sum() == pytest.approx(np.abs(expected).sum(), rel=1e-4)
     assert np.allclose(made.volume.data, expected, atol=1e-5)
+    assert made.reach == halo and min(halo) > MIDDLE  # all of the receptive field; pictures show the middle of it
+    edges = [(h - MIDDLE) * f for h, f in zip(halo, factor, strict=True)]
+    inner = tuple(slice(edge, -edge) for edge in edges)
+    assert np.array_equal(made.middle.data, made.volume.data[inner])
+    assert made.middle.shape == tuple((2 * MIDDLE + 1) * f for f in factor)
 
 
 def test_places_far_apart_are_decoded_together(planted: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two decodings serve all of them, and what one paints is not mixed with what another does."""
+    """Two decodings serve all of them, and what one paints is not mixed with what another does.
+
+    Where it is less work, the stack as it is is decoded once for all of them.
+    """
     calls: list[tuple[int, ...]] = []
     decode = swaps._decode
     monkeypatch.setattr(
@@ -126,7 +134,9 @@ def test_places_far_apart_are_decoded_together(planted: Model, monkeypatch: pyte
     for z, y, x in ((1, 3, 2), (4, 3, 2), (1, 9, 2), (4, 9, 2)):
         apart[z, y, x] = 5
     near[1, 3, 2] = near[3, 7, 4] = 5  # one cell too close on every axis
-    for codes, decodings in ((apart, 2), (near, 4)):
+    crowded = np.zeros_like(near)
+    crowded[2, 5:7, 4:6] = crowded[3, 5, 4] = 5
+    for codes, decodings in ((apart, 2), (near, 4), (crowded, 1 + 5)):
         calls.clear()
         found = atom(planted, 5, [mapped(planted, codes)])
         assert len(calls) == decodings and found.num_occurrences == np.count_nonzero(codes == 5)
@@ -144,7 +154,7 @@ def test_together_or_one_by_one_is_the_same_mean(vq_ldm: Model, stack: Volume, m
     groups = swaps.together([(changed[0], (2, 4, 2)), (changed[0], (3, 5, 16))], (3, 3, 3), (9, 9, 9))
     assert len(groups) == 1  # so the first run below decodes them at once
     at_once = atom(vq_ldm, 3, changed, reach=3, background_code=4)
-    monkeypatch.setattr(atoms, "together", lambda chosen, *_: [(context, [cell]) for context, cell in chosen])
+    monkeypatch.setattr(swaps, "together", lambda chosen, *_: [(context, [cell]) for context, cell in chosen])
     one_by_one = atom(vq_ldm, 3, changed, reach=3, background_code=4)
     assert np.abs(at_once.volume.data).max() > 1e-3
     assert np.allclose(at_once.volume.data, one_by_one.volume.data, atol=1e-5)

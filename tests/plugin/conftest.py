@@ -95,6 +95,33 @@ def _few_objects() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_viewers() -> Iterator[None]:
+    """Leave out what napari repeats for every viewer and no test looks at: half of the time that opening one takes.
+
+    It parses the manifests of all plugins, which stay the same; writes settings to a file that is thrown away; and
+    writes each shortcut on a welcome screen, not shown, whenever it binds one.
+    """
+    import pickle
+    from functools import lru_cache
+
+    import npe2.manifest._bases as bases
+    from napari._qt.widgets.qt_welcome import QtWelcomeWidget
+    from napari.settings import NapariSettings
+
+    parse = bases._load_yaml_no_duplicates
+
+    @lru_cache
+    def parsed(text: str) -> bytes:
+        return pickle.dumps(parse(text))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bases, "_load_yaml_no_duplicates", lambda stream: pickle.loads(parsed(stream.read())))
+        patch.setattr(NapariSettings, "_maybe_save", lambda self: None)
+        patch.setattr(QtWelcomeWidget, "refresh", lambda self, _event=None: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_clipboard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has a clipboard: tests that run side by side share a screen, and one would find what another copied."""

@@ -15,15 +15,15 @@ from napari_vqldm.checkpoint import Model
 from napari_vqldm.codebook import need_codebook
 from napari_vqldm.errors import CheckpointError, ConfigError, VolumeError
 from napari_vqldm.inside.codes import CodeMap
-from napari_vqldm.inside.swaps import swapped, together
+from napari_vqldm.inside.swaps import swap_all
 from napari_vqldm.inside.table import check_code
 from napari_vqldm.tiles import MAX_VOXELS
 from napari_vqldm.volume import Float3, Int3, Volume
 
 OCCURRENCES = 16  # by default; a mean over fewer still shows much of its surroundings
-# Cells on each side of the middle that are shown: of the code measured (50 of the bundled model, 16 places) 99.998 % of
-# the energy lies within, and farther voxels change by less than 0.0004 of a filament's peak.
-ATOM_REACH = 3
+# Cells on each side of the middle that pictures show: of the code measured (50 of the bundled model, 16 places)
+# 99.998 % of the energy lies within, and farther voxels change by less than 0.0004 of a filament's peak.
+MIDDLE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,15 @@ class Atom:
     num_found: int
     background_code: int
     reach: Int3
+
+    @property
+    def middle(self) -> Volume:
+        """What pictures show: the receptive field is mostly empty, and what is painted would be small in it."""
+        cells = [2 * r + 1 for r in self.reach]
+        factor = [n // c for n, c in zip(self.volume.shape, cells, strict=True)]
+        cuts = [max(0, r - MIDDLE) * f for r, f in zip(self.reach, factor, strict=True)]
+        inner = tuple(slice(cut, n - cut) for cut, n in zip(cuts, self.volume.shape, strict=True))
+        return self.volume.with_data(self.volume.data[inner])
 
     @property
     def text(self) -> str:
@@ -102,8 +111,8 @@ def atom(
         How many to average over, spread evenly over all; fewer where there are fewer. Cells that hold padding count
         only where the others do not suffice.
     reach : int, optional
-        Cells on each side of the middle one to show. None: the whole receptive field of the decoder; fewer cells take
-        less time.
+        Cells on each side of the middle one to return. None: the whole receptive field of the decoder; fewer cells
+        take less time.
     background_code : int, optional
         What to compare with. None: the commonest code of the background cells of the contexts.
     max_voxels : int
@@ -212,12 +221,7 @@ def _steps(
     shown = _reach(field, reach)
     shape = _scaled((2 * r + 1 for r in shown), factor)
     total, count = np.zeros(shape), np.zeros(shape, np.int32)
-    changes = (
-        change
-        for context, cells in together(chosen, shown, field)
-        for change in swapped(model, context, cells, background, shown, max_voxels)
-    )
-    for index, change in enumerate(changes):
+    for index, change in enumerate(swap_all(model, chosen, background, shown, field, max_voxels)):
         total[change.place] += change.data
         count[change.place] += 1
         result = None

@@ -61,42 +61,63 @@ def together(chosen: Iterable[tuple[CodeMap, Int3]], shown: Int3, field: Int3) -
     return groups
 
 
-def swapped(
-    model: Model, context: CodeMap, cells: Sequence[Int3], background: int, shown: Int3, max_voxels: int
+def swap_all(
+    model: Model, chosen: Sequence[tuple[CodeMap, Int3]], background: int, shown: Int3, field: Int3, max_voxels: int
 ) -> Iterator[Change]:
-    """Decode the surroundings of some cells with their codes and with another one, and return what differs.
+    """Decode the surroundings of cells with their codes and with another one, and return what differs.
 
     Parameters
     ----------
     model : Model
         A ``vq-ldm``.
-    context : CodeMap
-        Of this model.
-    cells : sequence of tuple of int
-        A group of `together`, (z, y, x).
+    chosen : sequence of (CodeMap, cell)
+        Cells (z, y, x) of code maps of this model; those of a map one after the other.
     background : int
         The code that takes the place of theirs.
-    shown : tuple of int
-        Cells (z, y, x) on each side of each to return.
+    shown, field : tuple of int
+        Cells (z, y, x) on each side that are returned, and that a voxel depends on.
     max_voxels : int
         As in `napari_vqldm.reconstruct.decode`.
 
     Returns
     -------
     iterator of Change
-        One for every cell, in order.
+        One for every cell; cells that do not reach each other come together.
     """
-    autoencoder, grid = model.space.autoencoder, context.codes.shape
-    factor = autoencoder.downsampling_factor
-    field = autoencoder.decoder_halo if autoencoder.is_tileable else grid  # else voxels depend on every cell
+    reads = [s + f for s, f in zip(shown, field, strict=True)]
+    groups = together(chosen, shown, field)
+    of: CodeMap | None = None
+    whole: npt.NDArray[np.float32] | None = None
+    for context, cells in groups:
+        if context is not of:
+            grid = context.codes.shape
+            regions = sum(_size(_region(grid, its, reads)) for other, its in groups if other is context)
+            # Where regions overlap, all of the stack is decoded once as it is, in place of every region.
+            whole = _decode(model, context.codes, max_voxels) if regions > math.prod(grid) else None
+            of = context
+        yield from _swapped(model, context, cells, background, shown, reads, max_voxels, whole)
+
+
+def _swapped(
+    model: Model,
+    context: CodeMap,
+    cells: Sequence[Int3],
+    background: int,
+    shown: Int3,
+    reads: Sequence[int],
+    max_voxels: int,
+    whole: npt.NDArray[np.float32] | None,
+) -> Iterator[Change]:
+    """Swap a group at once; ``whole`` is the stack decoded as it is, if that was done."""
+    grid, factor = context.codes.shape, model.space.autoencoder.downsampling_factor
     # What is shown changes with cells within the receptive field of its voxels; at the faces the network pads as it
     # does for the whole.
-    read = _region(grid, cells, [s + f for s, f in zip(shown, field, strict=True)])
-    with_code = context.codes[read]
-    without = with_code.copy()
+    read = _region(grid, cells, reads)
+    without = context.codes[read].copy()
     for cell in cells:
         without[tuple(c - part.start for c, part in zip(cell, read, strict=True))] = background
-    change = _decode(model, with_code, max_voxels) - _decode(model, without, max_voxels)
+    as_it_is = _decode(model, context.codes[read], max_voxels) if whole is None else whole[_voxels(read, factor)]
+    change = as_it_is - _decode(model, without, max_voxels)
     for cell in cells:
         keep = _region(grid, [cell], shown)
         inner = _block((k.start - r.start, k.stop - r.start) for k, r in zip(keep, read, strict=True))

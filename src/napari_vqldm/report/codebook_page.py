@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_vqldm.codebook import CodebookUsage
-from napari_vqldm.inside.atoms import OCCURRENCES, Atom
+from napari_vqldm.inside.atoms import MIDDLE, OCCURRENCES, Atom
 from napari_vqldm.inside.channels import ACTIVE_VARIANCE, ChannelReport
 from napari_vqldm.inside.table import usage_rows
 from napari_vqldm.pictures import Gray, Panel, contact_sheet, orthogonal_projections
@@ -182,7 +182,7 @@ def _gallery(atoms: Sequence[Atom]) -> Section:
     text = (
         "The mean change of the decoded volume when a code takes the place of the commonest background code, brightest "
         f"along z, x and y; those that filaments use most first, over {OCCURRENCES} places in real surroundings where "
-        "there are as many."
+        f"there are as many. The pictures show {MIDDLE} cells on each side of that of the code."
     )
     if not atoms:
         return Section("Atoms", text, missing=("No atoms were made.",))
@@ -191,7 +191,7 @@ def _gallery(atoms: Sequence[Atom]) -> Section:
 
 def _atom_picture(atom: Atom) -> Picture:
     peak, lowest = float(atom.volume.data.max()), float(atom.volume.data.min())
-    image = orthogonal_projections(atom.volume, width=ATOM_WIDTH, limits=(0.0, max(peak, FAINT)))
+    image = orthogonal_projections(atom.middle, width=ATOM_WIDTH, limits=(0.0, max(peak, FAINT)))
     places = f"{atom.num_occurrences} of {atom.num_found}"
     facts = (("brightest", f"{peak:+.2f}"), ("darkest", f"{lowest:+.2f}"), ("places", places))
     return Picture(image, f"code {atom.code}", facts)

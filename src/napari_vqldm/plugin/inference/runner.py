@@ -10,6 +10,7 @@ from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
+from napari_vqldm.plugin.inference import collecting
 from napari_vqldm.plugin.inference.delivery import Delivery, Poke
 from napari_vqldm.plugin.inference.engine import Engine
 from napari_vqldm.plugin.inference.failures import Failure, failure_of
@@ -68,8 +69,9 @@ class Runner(QObject):
         self._shared = _SHARED if make_engine is None else SharedThread(make_engine)
         self._user = object()  # not this runner, which the thread must not keep alive
         self._thread = self._shared.acquire(self._user)
-        self._forgotten = weakref.finalize(self, self._shared.forget, self._user)  # Qt deleted it, nobody closed it
+        self._forgotten = weakref.finalize(self, _forget, self._shared, self._user)  # Qt deleted it, nobody closed it
         self._forgotten.atexit = False
+        collecting.hold(self._user)
         self._active: dict[int, Delivery] = {}
         self._is_closed = False
         self._is_waking = False
@@ -194,6 +196,7 @@ class Runner(QObject):
             delivery.close(is_cancelled=True)
         if self._forgotten.detach() is not None:
             self._shared.release(self._user, max(deadline - monotonic(), 0.1))
+            collecting.release(self._user)
 
     def _batches(self) -> list[Delivery]:
         """Batch jobs in the order of asking."""
@@ -327,3 +330,9 @@ class Runner(QObject):
                 self.wake()
         finally:
             self._is_ticking = False
+
+
+def _forget(shared: SharedThread, user: object) -> None:
+    """Take a runner that is gone off the books."""
+    shared.forget(user)
+    collecting.release(user)

@@ -46,15 +46,14 @@ def atoms_work(spec: ModelSpec, found: Found, codes: Sequence[int]) -> Work:
     """
 
     def work(engine: Engine) -> Generator[Any, None, None]:
-        from napari_vqldm.inside.atoms import ATOM_REACH, OCCURRENCES, atom_steps
+        from napari_vqldm.inside.atoms import OCCURRENCES, atom_steps
 
         model = yield from engine.use(spec)
         many = len(codes) * OCCURRENCES
         for number, code in enumerate(codes):
-            asked = {"reach": ATOM_REACH, "background_code": found.background_code}
             atom = None
             try:
-                for step in retrying(_atom_maker(atom_steps, model, code, found, asked)):
+                for step in retrying(_atom_maker(atom_steps, model, code, found)):
                     if isinstance(step, Note):
                         yield step
                         continue
@@ -84,6 +83,6 @@ def plane_work(found: Found, method: str) -> Work:
 
 
 def _atom_maker(
-    atom_steps: Callable[..., Iterator[Any]], model: Model, code: int, found: Found, asked: dict[str, Any]
+    atom_steps: Callable[..., Iterator[Any]], model: Model, code: int, found: Found
 ) -> Callable[[int], Iterator[Any]]:
-    return lambda n: atom_steps(model, code, found.contexts, **asked, max_voxels=n)
+    return lambda n: atom_steps(model, code, found.contexts, background_code=found.background_code, max_voxels=n)

@@ -120,7 +120,9 @@ class CodeDetails(QWidget):
         self.picture.setToolTip("Brightest along z; beside it along x; below it along y")
         self.atom_text = make_line(self, "vqldm-code-atom-text")
         self.layer_button = make_button(
-            "Show atom as layer", "vqldm-code-atom-layer", "Add the atom to the viewer, as a small volume"
+            "Show atom as layer",
+            "vqldm-code-atom-layer",
+            "Add the whole receptive field to the viewer, as a small volume; the picture is its middle",
         )
         self.layer_button.clicked.connect(lambda _checked=False: self.atom_layer_wanted.emit())
         column = QVBoxLayout(self)
@@ -194,7 +196,7 @@ class CodeDetails(QWidget):
             return
         from napari_vqldm.report.codebook_page import FAINT  # PyTorch comes with it, as it did with the atom
 
-        volume, sharp = self.atom.volume, self.devicePixelRatioF()
+        volume, sharp = self.atom.middle, self.devicePixelRatioF()
         depth, height, wide = volume.extent_um
         most = min(1 / (1 + depth / wide), 1 / (height / wide + depth / wide))  # all of it inside a square
         width = max(8, round((PICTURE * sharp - GAP) * most))

@@ -88,7 +88,7 @@ class AtomGallery(QWidget):
         """Show an atom that was made."""
         from napari_vqldm.report.codebook_page import FAINT  # PyTorch comes with it, as it did with the atom
 
-        view = np.asarray(max_projection(atom.volume.data, 0), np.float32)
+        view = np.asarray(max_projection(atom.middle.data, 0), np.float32)
         self._views[atom.code], self._tips[atom.code] = view, atom.text
         limit = max(FAINT, *(float(one.max()) for one in self._views.values()))
         if limit != self._limit:  # one contrast for all: a faint atom is seen as faint
