@@ -15,8 +15,9 @@ DEMO_OUT ?= demo-output
 PYTEST_ARGS ?=
 # One process a core, one thread each: threads of several processes would wait for one another. A file's tests stay
 # together, so that its fixtures are made once.
+# Compiled files are written: tests start many processes, and each would compile everything again.
 # Windows of the dock open on a display that nobody sees, unless there is a real one.
-PYTEST := OMP_NUM_THREADS=1 bash tools/with_display.sh $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 bash tools/with_display.sh $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .PHONY: help demo test test-slow lint docs bench clean
 

@@ -87,6 +87,7 @@ def test_command_line_answers_help_without_torch() -> None:
     assert not imported & {"torch", "monai", "napari"}
 
 
+@pytest.mark.slow
 def test_only_training_needs_its_extra() -> None:
     modules = [name for name in EVERY_MODULE if not name.startswith("napari_vqldm.training")]
     optional = ("lightning_fabric", "tensorboard", "zarr", "ome_zarr", "skan", "bioio")

@@ -150,6 +150,7 @@ def test_a_comparison_of_each_frame_counts(ldm: Model, monkeypatch: pytest.Monke
     assert huge.memory_bytes == 2**50 and not huge.fits
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_comparison_is_as_told() -> None:
     """Of NumPy's arrays, as Python counts them; beside the reconstruction, which was there before."""
     rng = np.random.default_rng(0)

@@ -221,6 +221,7 @@ def test_a_blended_latent_decodes_to_the_frame(
         blend(model, a, b, 0.5, "cubic")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_smaller_tiles_are_those_of_decode_and_recorded(ldm: Model, stack: Volume, other: Volume) -> None:
     a, b = encode(ldm, stack), encode(ldm, other)
     frame = interpolate(ldm, a, b, 0.3, max_voxels=2**11)

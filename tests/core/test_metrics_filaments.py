@@ -194,6 +194,7 @@ def test_an_l_shaped_skeleton_has_no_junction_and_a_loop_is_one_branch():
     assert len(skeleton_branches(loop, (1, 1, 1))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of another package
 def test_branches_of_a_random_network_agree_with_skan():
     """Between the chords and the voxel staircase of an independent analysis of the same skeleton."""

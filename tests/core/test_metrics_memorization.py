@@ -19,6 +19,7 @@ def cut(volume, corner):
     return volume[z : z + 24, y : y + 96, x : x + 96]
 
 
+@pytest.mark.slow
 def test_a_copy_is_found_even_when_shifted_flipped_and_turned(volumes):
     training, fresh = volumes[:5], cut(volumes[5], (0, 0, 0))
     copies = {

@@ -41,6 +41,7 @@ def test_ssim_is_that_of_scikit_image(shape, noise):
     assert single == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_ssim_is_that_of_torchmetrics():
     functional = pytest.importorskip("torchmetrics.functional.image")

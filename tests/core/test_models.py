@@ -176,6 +176,7 @@ def test_a_scaled_block_with_no_embedding_is_that_of_monai():
     assert flat[..., 1:-1, 1:-1, 1:-1].std(dim=(2, 3, 4)).max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [DENOISER, SCALED], ids=["added", "scaled"])
 def test_the_denoiser_is_one_graph_to_the_compiler(config):
     net = woken(config)

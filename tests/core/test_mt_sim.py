@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from napari_vqldm.errors import ConfigError
 from napari_vqldm.simulate.mt_sim import SPLITS, TIERS, fingerprint, mt_sim_split, mt_sim_volumes, record
 from napari_vqldm.simulate.tiers import read_data, tier
-
-AGREEING = ("AVX2", "AVX512")  # instruction sets of x86-64 on which the volumes were found to have the same bits
 
 
 def test_the_first_test_volumes_are_those_the_bundled_models_were_judged_on(load: Callable[[str], ModuleType]) -> None:
@@ -56,20 +52,22 @@ def test_tiers_get_harder() -> None:
 
 @pytest.mark.parametrize("tier_name", [pytest.param(t, marks=pytest.mark.slow if t == "hard" else ()) for t in TIERS])
 def test_volumes_have_their_recorded_fingerprints(tier_name: str) -> None:
-    """Bit for bit where the platform is that on which they were recorded, or agrees; to six digits elsewhere."""
-    known: dict[str, Any] = read_data("mt-sim-v1-expected.json")
-    version, machine, capability = known["platform"].split(", ")
-    same_build = (f"torch {torch.__version__}", platform.machine()) == (version, machine)
-    assert capability in AGREEING
-    same_platform = same_build and torch.backends.cpu.get_cpu_capability() in AGREEING
+    """To six digits everywhere; and where a processor gives the recorded bits of one split, it gives those of all.
+
+    The kernels of MKL depend on the model of a processor: with one version of PyTorch, two of x86-64 with AVX512 differ
+    in the eighth digit.
+    """
+    known = read_data("mt-sim-v1-expected.json")["tiers"][tier_name]["fingerprints"]
+    has_its_bits = []
     for name in SPLITS:
-        recorded = known["tiers"][tier_name]["fingerprints"][name][0]
+        recorded: dict[str, Any] = known[name][0]
         (volume,) = mt_sim_volumes(mt_sim_split(tier_name, name), [0])
         found = fingerprint(volume)
-        if same_platform:
-            assert found == recorded
+        has_its_bits.append(found["sha256"] == recorded["sha256"])
         for key in ("length_um", "clean_mean", "clean_sd", "clean_max"):
             assert found[key] == pytest.approx(recorded[key], rel=2e-6)
+        assert found["recorded_mean"] == pytest.approx(recorded["recorded_mean"], rel=1e-4)  # photons are drawn anew
+    assert all(has_its_bits) or not any(has_its_bits)
 
 
 def test_wrong_names_and_numbers_are_refused() -> None:

@@ -15,7 +15,7 @@ from napari_vqldm.simulate.tiers import read_data
 RELATIVE = 1e-3
 
 
-@pytest.mark.parametrize("tier_name", [pytest.param(t, marks=pytest.mark.slow if t == "hard" else ()) for t in TIERS])
+@pytest.mark.parametrize("tier_name", [pytest.param(t, marks=pytest.mark.slow if t != "sparse" else ()) for t in TIERS])
 def test_the_first_volume_scores_what_is_recorded(tier_name: str, load: Callable[[str], ModuleType]) -> None:
     tier: dict[str, Any] = read_data("mt-sim-v1-expected.json")["tiers"][tier_name]
     recorded = tier["first_volume"]

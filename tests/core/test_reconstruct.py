@@ -49,6 +49,7 @@ def test_reconstruct_is_decode_of_encode_bit_for_bit(model: Model, stack: Volume
     assert (latent.codes is None) == (model.config.family == "ldm")
 
 
+@pytest.mark.slow
 def test_a_latent_file_decodes_to_the_same_bits_in_a_new_process(
     ldm: Model, vq_ldm: Model, stack: Volume, tmp_path: Path
 ) -> None:

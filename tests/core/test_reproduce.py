@@ -40,7 +40,8 @@ def assert_identical(result: Reproduction) -> None:
     assert result.differences == () and result.verdict == "identical to the last bit"
 
 
-@pytest.mark.parametrize("model", [pytest.param("ldm", marks=pytest.mark.slow), "vq-ldm"], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["ldm", "vq-ldm"], indirect=True)
 def test_every_verb_is_reproduced_to_the_last_bit(model: Model, stack: Volume) -> None:
     clean = nv.simulate(seed=3, start=1, config=SMALL)[0].clean
     generated = nv.generate(model, 2, (8, 30, 8), seed=4, steps=2, batch=2)[1]

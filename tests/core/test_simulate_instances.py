@@ -49,6 +49,7 @@ def test_a_straight_filament_owns_its_half_maximum_ellipse() -> None:
     assert image[:, :, 24][~inside].max() < 0.6
 
 
+@pytest.mark.slow
 def test_every_labelled_voxel_is_within_the_width_of_its_own_filament_and_no_nearer_to_another() -> None:
     result = simulate(1, seed=5, config=DENSE)[0]
     labels = result.labels

@@ -62,6 +62,8 @@ def test_titles_say_what_a_cell_shows_and_end_inside_it(shown_viewer: Any, layer
     assert (pixels(shown_viewer, qtbot)[: TITLE_PX // 2, : 2 * PAD_PX] < 64).all() and view.titles.texts == []
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_titles_follow_name_size_and_theme(shown_viewer: Any, layers: list[Any], qtbot: Any) -> None:
     view = SideBySide(shown_viewer, layers)
     pixels(shown_viewer, qtbot)
@@ -144,6 +146,8 @@ def test_slices_and_volumes_are_fitted_anew_until_somebody_zooms(
     view.end()
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_camera_comes_back_unless_it_was_moved(shown_viewer: Any, layers: list[Any]) -> None:
     camera = camera_of(shown_viewer)
     camera.zoom, camera.center = 50.0, (0.4, 0.6)
@@ -188,6 +192,8 @@ def test_a_line_lies_where_the_two_halves_meet(shown_viewer: Any, wipe: Any, qtb
         assert dark.max() <= line[:, 1].min() + 2 and bright.min() >= line[:, 1].max() - 2
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_line_is_a_frame_in_3d_and_goes_with_the_wipe(shown_viewer: Any, wipe: Any, qtbot: Any) -> None:
     wipe.move(0.5)
     shown_viewer.dims.ndisplay = 3

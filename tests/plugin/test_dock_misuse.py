@@ -99,10 +99,18 @@ UNUSABLE: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", UNUSABLE)
-def test_a_layer_that_cannot_be_used_is_explained_in_every_tab(
-    ready: Any, heard: list[Any], idle: Callable[[], None], case: str
+def test_layers_that_cannot_be_used_are_explained_in_every_tab(
+    ready: Any, heard: list[Any], idle: Callable[[], None]
 ) -> None:
+    """One after the other in one dock, as somebody who tries would meet them."""
+    for case in UNUSABLE:
+        check_explained(ready, heard, case)
+        ready.desk.viewer.layers.clear()
+        heard.clear()
+    check_usable(ready, idle)
+
+
+def check_explained(ready: Any, heard: list[Any], case: str) -> None:
     make, words = UNUSABLE[case]
     viewer = ready.desk.viewer
     make(viewer)
@@ -120,7 +128,6 @@ def test_a_layer_that_cannot_be_used_is_explained_in_every_tab(
     if case != "no voxel size":  # there, a number is asked for where the layer is
         ready.compare(viewer.layers[0])
         assert len(heard) == 1 and is_one_clear_line(f"{heard[0].cause} {heard[0].remedy}")
-    check_usable(ready, idle)
 
 
 # --- refused when the voxels are read ---------------------------------------------------------------------------------
@@ -140,10 +147,15 @@ UNREADABLE: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # napari's thumbnail of NaN
-@pytest.mark.parametrize("case", UNREADABLE)
-def test_voxels_that_cannot_be_used_are_one_message(
-    ready: Any, heard: list[Any], idle: Callable[[], None], case: str
-) -> None:
+def test_voxels_that_cannot_be_used_are_one_message(ready: Any, heard: list[Any], idle: Callable[[], None]) -> None:
+    for case in UNREADABLE:
+        check_one_message(ready, heard, idle, case)
+        check_usable(ready, idle)
+        ready.desk.viewer.layers.clear()
+        heard.clear()
+
+
+def check_one_message(ready: Any, heard: list[Any], idle: Callable[[], None], case: str) -> None:
     make, words = UNREADABLE[case]
     viewer = ready.desk.viewer
     viewer.add_image(make(), name="bad", **PLACED)
@@ -166,7 +178,6 @@ def test_voxels_that_cannot_be_used_are_one_message(
     assert len(heard) == 3 and words in f"{heard[2].cause} {heard[2].remedy}".lower()
     assert [layer.name for layer in viewer.layers] == ["bad", "other"]
     assert ready.interpolate_tab.button.isEnabled() and ready.reconstruct_tab.button.isEnabled()
-    check_usable(ready, idle)
 
 
 def test_a_volume_larger_than_memory_is_refused_with_a_number_and_not_computed(
@@ -266,11 +277,18 @@ USABLE = {
 }
 
 
-@pytest.mark.parametrize("case", USABLE)
 def test_what_holds_a_volume_is_reconstructed_as_that_volume(
-    ready: Any, heard: list[Any], idle: Callable[[], None], tmp_path: Path, case: str
+    ready: Any, heard: list[Any], idle: Callable[[], None], tmp_path: Path
 ) -> None:
-    data, place, seen = USABLE[case](tmp_path)
+    for case in USABLE:
+        (tmp_path / case).mkdir()
+        check_reconstructed(ready, idle, tmp_path / case, case)
+        assert heard == []
+        ready.desk.viewer.layers.clear()
+
+
+def check_reconstructed(ready: Any, idle: Callable[[], None], folder: Path, case: str) -> None:
+    data, place, seen = USABLE[case](folder)
     viewer = ready.desk.viewer
     layer = viewer.add_image(data, name="cell", **place)
     for axis in range(layer.ndim - 3):
@@ -278,7 +296,7 @@ def test_what_holds_a_volume_is_reconstructed_as_that_volume(
     tab = ready.reconstruct_tab
     tab.button.click()
     idle()
-    assert heard == [] and len(viewer.layers) == 2
+    assert len(viewer.layers) == 2
     result = viewer.layers[-1]
     np.testing.assert_array_equal(result.data, expected_reconstruction(ready, seen))
     np.testing.assert_allclose(result.scale[-3:], SIZE)
@@ -287,10 +305,16 @@ def test_what_holds_a_volume_is_reconstructed_as_that_volume(
 # --- seeds ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("typed, seed", [("-5", 5), ("0", 0), ("1.5", 15), ("abc", 3), ("", 3), ("9" * 30, None)])
 def test_whatever_is_typed_as_a_seed_gives_a_volume(
-    ready: Any, heard: list[Any], idle: Callable[[], None], qtbot: Any, typed: str, seed: int | None
+    ready: Any, heard: list[Any], idle: Callable[[], None], qtbot: Any
 ) -> None:
+    for typed, seed in (("-5", 5), ("0", 0), ("1.5", 15), ("abc", 3), ("", 3), ("9" * 30, None)):
+        check_seed(ready, idle, qtbot, typed, seed)
+        assert heard == []
+        ready.desk.viewer.layers.clear()
+
+
+def check_seed(ready: Any, idle: Callable[[], None], qtbot: Any, typed: str, seed: int | None) -> None:
     tab, viewer = ready.sample_tab, ready.desk.viewer
     tab.state.size_z, tab.state.size_y, tab.state.size_x, tab.state.steps = 4, 8, 8, 1
     tab.state.shows_preview = False
@@ -305,7 +329,7 @@ def test_whatever_is_typed_as_a_seed_gives_a_volume(
     assert seed is None or shown == seed
     tab.button.click()
     idle()
-    assert heard == [] and viewer.layers[0].name == f"tiny-ldm-seed{shown}-000"
+    assert viewer.layers[0].name == f"tiny-ldm-seed{shown}-000"
 
 
 def test_equal_seeds_are_no_way(ready: Any) -> None:

@@ -104,6 +104,7 @@ print(json.dumps({"names": names, "loaded": loaded}))
 """
 
 
+@pytest.mark.slow
 def test_no_module_of_the_plugin_loads_torch() -> None:
     """Torch takes seconds: it comes with the first job, on the thread that runs it."""
     result = run_probe(PROBE)

@@ -154,7 +154,7 @@ def follow_a_run(tab: Any, wait_until: Wait) -> None:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("theme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_everything_fits_into_a_narrow_dock(filled: Dock, theme: str, qtbot: Any) -> None:
     filled.desk.viewer.theme = theme
     make_narrow(filled)
@@ -286,6 +286,8 @@ def test_a_sample_is_seen(shown_dock: Dock, tiny_checkpoints: dict[str, Path], w
     assert np.abs(viewer.screenshot(canvas_only=True, flash=False)[..., :3] - image).max() > 20
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 @pytest.mark.parametrize("ndisplay", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_side_by_side_shows_three_different_cells(filled: Dock, wait_until: Wait, ndisplay: int) -> None:
     viewer, tab = filled.desk.viewer, filled.reconstruct_tab

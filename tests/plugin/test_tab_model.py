@@ -268,6 +268,7 @@ def test_a_closed_tab_hears_nothing(tab, desk, tiny_checkpoints):
     assert tab.choice.currentData() == "ldm"
 
 
+@pytest.mark.slow
 def test_the_tabs_bring_no_torch():
     code = (
         "import sys; import napari_vqldm.plugin.tabs.model.tab, napari_vqldm.plugin.tabs.sample.tab; "

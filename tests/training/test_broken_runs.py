@@ -139,6 +139,7 @@ def test_the_remedy_of_a_codebook_is_no_kl_weight(tiny: SimpleNamespace) -> None
         assert ("kl_weight" in trouble.message) == (family == "ldm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage, training", [("autoencoder", AutoencoderTraining), ("denoiser", DenoiserTraining)])
 def test_a_seed_preset_resumes_after_a_rewind(
     stage: str,

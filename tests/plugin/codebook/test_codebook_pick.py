@@ -173,6 +173,8 @@ def test_the_upper_of_two_maps(scene: Scene) -> None:
     assert scene.click_cell(cell, second) == others[cell]
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_tools_of_the_user_keep_their_clicks(scene: Scene) -> None:
     shown = scene.show(some_codes())
     scene.plane(1)
@@ -213,7 +215,7 @@ def test_after_the_end_clicks_choose_nothing(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("place", "perspective"),
     [
-        pytest.param(place, perspective, marks=() if place in QUICK else pytest.mark.slow)
+        pytest.param(place, perspective, marks=() if place == "rotated" else pytest.mark.slow)
         for place, perspective in zip(PLACES, [0.0, 0.0, 45.0, 0.0, 45.0, 45.0, 0.0], strict=True)
     ],
 )

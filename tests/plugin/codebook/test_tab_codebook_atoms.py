@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.planted_model import REACH
 from tests.plugin.codebook.conftest import FACTOR, counts_of, some_codes
 
@@ -59,6 +60,8 @@ def test_the_gallery_shows_the_atoms_of_all_used_codes(tab, add_codes, idle, pla
     assert set(tab.codes.maker.atoms) == used and tab.codes.maker.atoms[7] is not first
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_new_count_measures_the_atom_of_the_chosen_code_anew(tab, add_codes, idle, wait_until, planted_of) -> None:
     add_codes(some_codes(seed=1), "one")
     tab.count()

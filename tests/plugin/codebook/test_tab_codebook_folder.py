@@ -67,6 +67,8 @@ def survey(monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda **arguments: monkeypatch.setattr(module, "survey_steps", partial(steps, **arguments))
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_200_volumes_are_counted_in_the_memory_of_20(
     viewer, tab, idle, tmp_path, survey, few_pictures, live_bytes, desk
 ) -> None:

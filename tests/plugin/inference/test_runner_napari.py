@@ -44,6 +44,8 @@ def test_napari_asks_about_batch_jobs_and_cancels_them_when_it_closes(
     manager.cancel_all()  # ended tasks stay there: cancelling them does nothing
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_more_queued_jobs_than_threads_of_the_pool_block_nobody(
     viewer: Any, runner: Runner, log: Log, wait_until: Any
 ) -> None:

@@ -19,7 +19,15 @@ from napari_vqldm.plugin.tabs.interpolate.ways import LiveWay, SampledWay
 # --- encoded ends -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "snap"), [("linear", True), ("slerp", False)])
+@pytest.mark.parametrize(
+    ("family", "kind", "snap"),
+    [
+        ("ldm", "slerp", False),
+        ("vq-ldm", "linear", True),
+        pytest.param("ldm", "linear", True, marks=pytest.mark.slow),
+        pytest.param("vq-ldm", "slerp", False, marks=pytest.mark.slow),
+    ],
+)
 def test_full_frames_equal_the_verb_bit_for_bit(viewer, encoded, model, family, kind, snap, wait_until):
     tab = encoded(family)
     tab.state.kind, tab.state.snap = kind, snap

@@ -111,6 +111,7 @@ def test_memory_that_runs_out_later_is_in_the_record_and_in_what_is_copied(viewe
     assert "max_voxels" not in tab.output._frame_python()
 
 
+@pytest.mark.slow
 def test_frames_of_an_exported_layer_carry_the_tiles_that_they_were_decoded_in(
     viewer, encoded, model, monkeypatch, wait_until
 ):

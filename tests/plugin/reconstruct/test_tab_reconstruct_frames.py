@@ -90,6 +90,8 @@ def test_a_series_with_channels_follows_the_time_slider(
     assert np.array_equal(viewer.layers["movie (residual, frame 1)"].data, data[1, 1] - made[1])
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_canvas_of_its_own_moves_no_channel_of_the_input(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], qtbot: Any
 ) -> None:
@@ -121,7 +123,9 @@ def test_the_channel_starts_from_the_slider(viewer: Any, tab: ReconstructTab) ->
     assert tab.state.channel == 0
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("wipe", "side") else pytest.mark.slow) for n in VIEWS]
+)
 def test_a_view_goes_to_the_channel_that_was_reconstructed(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], name: str, qtbot: Any
 ) -> None:
@@ -178,7 +182,9 @@ def series(viewer: Any, tab: ReconstructTab, idle: Callable[[], None]) -> tuple[
     return frames, np.asarray(viewer.layers["movie (ldm)"].data)
 
 
-@pytest.mark.parametrize("name", ["side", "canvases"])
+@pytest.mark.parametrize(
+    "name", ["side", pytest.param("canvases", marks=[pytest.mark.slow, pytest.mark.both_bindings])]
+)
 def test_the_residual_of_a_view_follows_the_time_slider(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], qtbot: Any, series: Any, name: str
 ) -> None:

@@ -135,8 +135,15 @@ def test_a_closed_panel_lets_the_layers_go(tab: ReconstructTab, compared: tuple[
 # --- other layers -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("job", ["residual", "uncertainty", "wipe", "side"])
-@pytest.mark.parametrize("what", ["rename", "delete input", "delete result", "delete all", "replace"])
+@pytest.mark.parametrize(
+    ("what", "job"),
+    [
+        # Each change meets one job in every run, the others in the slow one.
+        pytest.param(what, job, marks=() if index % 4 == number % 4 else [pytest.mark.slow, pytest.mark.both_bindings])
+        for index, what in enumerate(["rename", "delete input", "delete result", "delete all", "replace"])
+        for number, job in enumerate(["residual", "uncertainty", "wipe", "side"])
+    ],
+)
 def test_layers_change_while_a_map_is_computed(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], failures: list[Any], compared: tuple[Any, Any],
     hold: Hold, job: str, what: str,

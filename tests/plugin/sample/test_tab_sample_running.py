@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import numpy as np
+import pytest
 from tests.plugin.sample.helpers import SHAPE, names, run
 
 import napari_vqldm as nv
@@ -51,6 +52,8 @@ def test_a_preview_that_the_user_deletes_stays_away(tab, desk, monkeypatch, wait
     assert seen == ["tiny-ldm-seed5-000"]
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_preview_can_be_switched_off_and_changes_no_bit(tab, desk, model, monkeypatch, wait_until):
     slow_model(monkeypatch, 0.3)
     seen = []
