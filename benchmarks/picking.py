@@ -72,6 +72,7 @@ class Clicks:
             "click_to_chosen_ms": self.chosen - began,
             "click_to_lit_ms": self.painted - began,
             "plain_frame_ms": plain,
+            "lit_beyond_frame_ms": max(0.0, self.painted - began - plain),
         }
         return {name: 1e3 * value for name, value in seconds.items()}
 

@@ -228,6 +228,13 @@ def test_what_the_end_left_behind(run: Path, files: Mapping[str, Any], expected:
     assert words in found.text and "\n" not in found.text
 
 
+def test_a_run_whose_folder_was_removed_tells_how_it_ended(run: Path) -> None:
+    """Its training wrote its error into a new folder."""
+    (run / "config.json").unlink()
+    (run / "failed.json").write_text(json.dumps({"message": "cannot write"}))
+    assert RunFollower(run).poll().state.text == "failed: cannot write"
+
+
 def test_an_autoencoder_alone_is_finished_with_its_own_checkpoint(run: Path) -> None:
     (run / "config.json").write_text(json.dumps({**CONFIG, "model": {"denoiser": None}}))
     assert state(run) == "ended"

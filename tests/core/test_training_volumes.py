@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,21 @@ def test_foreign_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -
     path.write_bytes(content)
     with pytest.raises(FileError, match="denoiser-000001"):
         load_volumes(path)
+
+
+def test_whatever_a_damaged_archive_raises_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "denoiser-000001.npz"
+    np.savez(path, sample=np.zeros((1, *SHAPE), np.float16), voxel_size_um=np.array(VOXEL))
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "no array")
+    with pytest.raises(FileError, match="denoiser-000001"):
+        load_volumes(path)
+    entry = whole.rindex(b"PK\x01\x02")  # of the directory, which is read first
+    for offset, value in ((8, 1), (10, 99), (6, 255)):  # encrypted, an unknown compression, a version of the future
+        path.write_bytes(whole[: entry + offset] + bytes([value]) + whole[entry + offset + 1 :])
+        with pytest.raises(FileError, match="denoiser-000001"):
+            load_volumes(path)
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,38 @@ def test_tables_are_saved(viewer: Any, tab: MeasureTab, idle: Callable[[], None]
         rows = list(csv.DictReader(stream))
     assert [float(row["length_um"]) for row in rows] == tab.volumes_box.results[0].found.column("length_um").tolist()
     assert {row["volume"] for row in rows} == {"cell"} and not (tmp_path / "comparison.csv").exists()
-    with pytest.raises(FileError, match="exists"):
+    with pytest.raises(FileError, match=r"filaments\.csv and 3 more: exists already: choose another folder$"):
         tab.save(tmp_path)
+    with pytest.raises(FileError, match="expected a folder that is there"):
+        tab.save(tmp_path / "nowhere")
+
+
+def test_tables_are_replaced_when_asked_and_never_half(
+    viewer: Any, tab: MeasureTab, idle: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+    from napari_vqldm.errors import FileError
+
+    add(viewer, 20, 40, name="cell")
+    tab.measure()
+    idle()
+    (tmp_path / "remarks.txt").write_text("mine")
+    with pytest.raises(FileError, match=r"remarks\.txt"):
+        tab.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["remarks.txt"]  # not a part of the tables
+    asked: list[str] = []
+
+    def answer(reply: Any) -> None:
+        monkeypatch.setattr(QMessageBox, "question", lambda _parent, _title, text: (asked.append(text), reply)[1])
+
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    answer(QMessageBox.StandardButton.No)
+    tab.save_button.click()
+    assert len(asked) == 1 and "remarks.txt" in asked[0] and (tmp_path / "remarks.txt").read_text() == "mine"
+    answer(QMessageBox.StandardButton.Yes)
+    tab.save_button.click()
+    assert (tmp_path / "remarks.txt").read_text() != "mine" and (tmp_path / "filaments.csv").exists()
 
 
 def test_measured_again_a_layer_keeps_its_row_and_its_group(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
+import subprocess
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -17,6 +22,7 @@ from napari_vqldm.errors import FileError, TrainingError
 from napari_vqldm.training.folder import read_metrics
 from napari_vqldm.training.follow import RunFollower, RunHistory
 from napari_vqldm.training.interrupt import Interrupted
+from napari_vqldm.training.presence import RunProcess
 from napari_vqldm.training.progress import RunLog
 from napari_vqldm.training.resume import load_record
 from napari_vqldm.training.show import volumes_sheet
@@ -105,6 +111,37 @@ def test_an_error_is_kept_until_the_next_start(
     assert not (run / "failed.json").exists()
     assert RunFollower(run).poll().state.name == "finished"
     tiny.assert_same_bits(tiny.weights(checkpoint), tiny.weights(finished["ldm"] / "checkpoint.safetensors"))
+
+
+def test_a_second_training_is_refused_in_the_folder_of_a_live_one(
+    tmp_path: Path, bank_cache: Path, tiny: SimpleNamespace
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        created = psutil.Process(other.pid).create_time()
+        (run / "running.json").write_text(json.dumps(asdict(RunProcess(other.pid, platform.node(), created))))
+        (run / ".config.json.1.part").touch()
+        before = sorted(path.name for path in run.iterdir())
+        with pytest.raises(TrainingError, match=f"process {other.pid} on .* works there"):
+            tiny.run(tiny.config(), run, cache=bank_cache)
+        assert sorted(path.name for path in run.iterdir()) == before
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_folder_that_was_removed_under_its_training_can_be_used_again(
+    tmp_path: Path, bank_cache: Path, tiny: SimpleNamespace
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "failed.json").write_text(json.dumps({"message": "cannot write"}))
+    (run / "metrics.jsonl").write_text(json.dumps({"stage": "autoencoder", "step": 9000, "loss": 1.0}) + "\n")
+    tiny.run(tiny.config(), run, cache=bank_cache)
+    assert not (run / "failed.json").exists()
+    assert max(line["step"] for line in read_metrics(run / "metrics.jsonl")) < 9000
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -136,7 +136,7 @@ def _atoms(model: Model, survey: SurveyStep, most: int, reporter: Reporter) -> l
     import numpy as np
 
     from napari_vqldm.errors import VolumeError
-    from napari_vqldm.inside.atoms import atom_steps, commonest_background
+    from napari_vqldm.inside.atoms import MIDDLE, atom_steps, commonest_background
     from napari_vqldm.inside.table import usage_rows
 
     try:
@@ -149,7 +149,7 @@ def _atoms(model: Model, survey: SurveyStep, most: int, reporter: Reporter) -> l
     codes = [row.code for row in ranked if row.code in kept and row.code != background][:most]
     atoms: list[Atom] = []
     for code in codes:
-        steps = atom_steps(model, code, survey.contexts, background_code=background)
+        steps = atom_steps(model, code, survey.contexts, reach=MIDDLE, background_code=background)
         doing = f"atom {len(atoms) + 1} of {len(codes)}"
         atoms += [step.result for step in reporter.track(steps, doing) if step.result is not None]
     return atoms

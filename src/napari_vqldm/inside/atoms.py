@@ -45,6 +45,8 @@ class Atom:
         What stood in its place for comparison. The atom of this code itself is zero.
     reach : tuple of int
         Cells (z, y, x) on each side of the middle one that are shown.
+    is_whole : bool
+        Whether that is the whole receptive field of the decoder.
     """
 
     code: int
@@ -53,6 +55,7 @@ class Atom:
     num_found: int
     background_code: int
     reach: Int3
+    is_whole: bool
 
     @property
     def middle(self) -> Volume:
@@ -228,7 +231,7 @@ def _steps(
         if index == len(chosen) - 1:
             mean = (total / np.maximum(count, 1)).astype(np.float32)
             volume = Volume(mean, _voxel_size(chosen), {}, f"atom of code {code}")
-            result = Atom(code, volume, len(chosen), num_found, background, shown)
+            result = Atom(code, volume, len(chosen), num_found, background, shown, shown == field)
         yield AtomStep(index, len(chosen), result)
 
 

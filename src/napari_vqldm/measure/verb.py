@@ -56,7 +56,8 @@ def measure(volume: Volume, *, intensity: IntensityScale | None = None) -> Measu
     Returns
     -------
     Measurement
-        Without filaments, and with the reason in its ``notes``, for a constant volume.
+        Without filaments, and with the reason in its ``notes``, for a constant volume. `read_volume` refuses a file of
+        one.
 
     Notes
     -----

@@ -81,11 +81,11 @@ def usage_picture(usage: CodebookUsage) -> Gray:
     return contact_sheet(rows)
 
 
-def atom_sheet(atoms: Sequence[Atom]) -> Gray:
+def atom_sheet(atoms: Sequence[Atom], title: str = "What the codes paint that filaments use most") -> Gray:
     """Draw the atoms as one contact sheet, in the order given."""
     panels = [Panel(p.image, p.title, tuple(f"{n}: {v}" for n, v in p.facts)) for p in map(_atom_picture, atoms)]
     rows = [("", panels[start : start + A_ROW]) for start in range(0, len(panels), A_ROW)]
-    return contact_sheet(rows, title="What the codes paint that filaments use most")
+    return contact_sheet(rows, title=title)
 
 
 def codebook_page(counted: Counted, usage: CodebookUsage, atoms: Sequence[Atom], files: Sequence[str]) -> Page:

@@ -178,9 +178,12 @@ class Source:
     changes: Sequence[Mapping[str, Any]] = ()
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a folder with this file alone is a run that has not written its configuration yet, or was killed then."""
-    return path.name in ("cache", "train.log") or path.match(".config.json.*.part")
+def is_left_over(path: Path) -> bool:
+    """Whether a folder with nothing else is a run's: it has no configuration yet, was killed then, or was removed.
+
+    A training whose folder is removed writes its last numbers and its error into a new one.
+    """
+    return path.name in ("cache", "train.log", "metrics.jsonl", "failed.json") or path.match(".config.json.*.part")
 
 
 def open_run(
@@ -197,7 +200,7 @@ def open_run(
         raise ConfigError(f"{folder.path}: is a file, expected a run folder: give another --out")
     new = config.model_dump(mode="json")
     old = _with_defaults(read_json(folder.config))
-    if old is None and folder.path.exists() and not all(_is_ours(path) for path in folder.path.iterdir()):
+    if old is None and folder.path.exists() and not all(is_left_over(path) for path in folder.path.iterdir()):
         raise ConfigError(f"{folder.path}: exists, is not empty and is no run folder: give another --out")
     if old is not None:
         changed = sorted(differing_keys(old, new))
@@ -221,6 +224,8 @@ def open_run(
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder.path}: cannot create the run folder: {error.strerror}") from None
+    if old is None:
+        folder.metrics.unlink(missing_ok=True)  # of a run that is gone
     write_json(folder.config, new)
     folder.stopped.unlink(missing_ok=True)
     folder.failed.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from napari_vqldm.training.launch import launch
 from napari_vqldm.training.preflight import build_on_meta, check_critics, check_data, check_order, check_starts
 from napari_vqldm.training.presence import announced
 from napari_vqldm.training.progress import RunLog
+from napari_vqldm.training.run_state import process_of, works_there
 from napari_vqldm.training.stacks import StackSet, prepare_stacks, stack_set
 from napari_vqldm.training.stages.autoencoder import enforce_gate, run_autoencoder
 from napari_vqldm.training.stages.denoiser import run_denoiser
@@ -115,6 +117,9 @@ def _run(
     check_order(folder, settings, chosen)
     check_starts(settings, folder, chosen, fresh)
     if fabric.is_global_zero:
+        process = process_of(folder)
+        if process is not None and process.is_here and process.is_alive and process.pid != os.getpid():
+            raise works_there(folder, process)
         open_run(folder, settings, source, chosen, fresh)
         remove_leftovers(folder.path)
     fabric.barrier()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_vqldm.errors import VqldmError
+from napari_vqldm.errors import TrainingError, VqldmError
 from napari_vqldm.training.folder import RunFolder, read_json
 from napari_vqldm.training.presence import RunProcess
 
@@ -62,11 +62,11 @@ def state_of(folder: RunFolder, config: Mapping[str, Any]) -> RunState:
     process = process_of(folder)
     if process is not None:
         return _of_process(folder, process)
+    failure = _record(folder.failed)
+    if failure is not None:  # also where nothing else is left: somebody removed the folder under its training
+        return RunState("failed", f"failed: {failure.get('message', 'no message')}")
     if not config:
         return RunState("no run", f"{folder.path} holds no run: config.json is not there or not readable")
-    failure = _record(folder.failed)
-    if failure is not None:
-        return RunState("failed", f"failed: {failure.get('message', 'no message')}")
     if _record(folder.stopped) is not None:
         return RunState("stopped", "stopped by a signal, saved: the same start goes on")
     has_denoiser = isinstance(config.get("model"), Mapping) and config["model"].get("denoiser") is not None
@@ -78,6 +78,13 @@ def state_of(folder: RunFolder, config: Mapping[str, Any]) -> RunState:
 def process_of(folder: RunFolder) -> RunProcess | None:
     """Return the process that works in a run folder, or left it without a word; None where none says so."""
     return RunProcess.of(_record(folder.running))
+
+
+def works_there(folder: RunFolder, process: RunProcess) -> TrainingError:
+    """Return the refusal of a second training in a folder."""
+    return TrainingError(
+        f"{folder.path}: process {process.pid} on {process.host} works there: stop it first, or choose another folder"
+    )
 
 
 def _of_process(folder: RunFolder, process: RunProcess) -> RunState:

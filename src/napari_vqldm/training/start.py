@@ -19,8 +19,8 @@ from typing import Any
 
 from napari_vqldm.errors import ConfigError, FileError, TrainingError
 from napari_vqldm.training.config import find_config, load_train_config, parse_setting
-from napari_vqldm.training.folder import RunFolder
-from napari_vqldm.training.run_state import process_of
+from napari_vqldm.training.folder import RunFolder, is_left_over
+from napari_vqldm.training.run_state import process_of, works_there
 
 LOG_END_BYTES = 4096
 MISSING = "training needs lightning-fabric: install it with pip install 'napari-vqldm[train]'"
@@ -162,16 +162,14 @@ def _check_folder(folder: RunFolder) -> None:
     try:
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path}: is a file, expected a run folder: choose another one")
-        names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+        entries = list(path.iterdir()) if path.exists() else []
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}: choose another folder") from None
-    if names - {folder.log.name, "cache"} and folder.config.name not in names:
+    if not folder.config.is_file() and not all(is_left_over(entry) for entry in entries):
         raise ConfigError(f"{path}: exists, is not empty and is no run folder: choose another one")
     process = process_of(folder)
     if process is not None and (not process.is_here or process.is_alive):
-        raise TrainingError(
-            f"{path}: process {process.pid} on {process.host} works there: stop it first, or choose another folder"
-        )
+        raise works_there(folder, process)
 
 
 def _ask_to_stop(pid: int) -> None:

@@ -152,7 +152,7 @@ def atom_of(code: int, peak: float = 0.4, shape: tuple[int, int, int] = (6, 12, 
     data = np.zeros(shape, np.float32)
     data[tuple(slice(n // 3, 2 * n // 3) for n in shape)] = peak
     size = changes.get("size", SIZE)
-    return Atom(code, Volume(data, size, {}, f"atom of code {code}"), 16, 20, 0, (1, 1, 1))
+    return Atom(code, Volume(data, size, {}, f"atom of code {code}"), 16, 20, 0, (1, 1, 1), True)
 
 
 def test_one_atom_is_shown_at_a_time(model: Any) -> None:

@@ -161,7 +161,7 @@ def test_the_picture_of_any_atom_fits_into_a_narrow_dock(details: CodeDetails, s
     details.set_atom(atom_of(4, 0.02, shape))
     picture = details.picture.pixmap()
     longer = max(picture.width(), picture.height()) / picture.devicePixelRatio()
-    assert 250 <= longer <= 272
+    assert 185 <= longer <= 202
     depth, height, wide = (n * size for n, size in zip(shape, (0.2, 0.1, 0.1), strict=True))
     middle = picture.toImage().pixelColor(
         round(picture.width() * wide / (wide + depth) / 2), round(picture.height() * height / (height + depth) / 2)
@@ -170,7 +170,7 @@ def test_the_picture_of_any_atom_fits_into_a_narrow_dock(details: CodeDetails, s
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("width", [320, 480])
+@pytest.mark.parametrize("width", [236, 480])
 def test_everything_fits(qtbot: Any, details: CodeDetails, theme: str, width: int) -> None:
     from napari._qt.qt_resources import get_stylesheet
 

@@ -11,6 +11,8 @@ import pytest
 from tests.planted_model import REACH
 from tests.plugin.codebook.conftest import FACTOR, counts_of, some_codes
 
+from napari_vqldm.inside import atoms
+
 
 def planted_atom(model: Any, code: int, background: int) -> np.ndarray:
     """What a code paints instead of background: the kernels of all channels, added up."""
@@ -42,6 +44,35 @@ def test_the_atom_of_a_code_is_what_was_planted(viewer, tab, add_codes, idle, wa
     assert details.atom is not None and details.atom.code == 5
     tab.desk.undo.undo()
     assert [one.name for one in viewer.layers] == ["planted", "planted (codes)"]
+
+
+def test_the_layer_has_the_whole_receptive_field_and_pictures_the_middle(
+    viewer, tab, add_codes, idle, wait_until, planted_of, monkeypatch
+) -> None:
+    """The whole takes several times as long: it is measured for whoever asks for the layer."""
+    monkeypatch.setattr(atoms, "MIDDLE", 1)
+    add_codes(some_codes((4, 8, 7), seed=3))
+    tab.count()
+    idle()
+    said: list[str] = []
+    details, maker = tab.codes.details, tab.codes.maker
+    maker.said_whole.connect(lambda _code, text: said.append(text))
+    tab.choose(5)
+    wait_until(lambda: details.atom is not None)
+    expected = planted_atom(planted_of, 5, 0)
+    assert not details.atom.is_whole and np.allclose(details.atom.volume.data, expected[:, 4:-4], atol=1e-5)
+    assert maker.wholes == {} and details.layer_button.isEnabled()
+    details.layer_button.click()
+    assert not details.layer_button.isEnabled() and "Measuring all of it" in details.layer_button.text()
+    wait_until(details.layer_button.isEnabled)
+    assert said[1] == "Measuring all of it… 1 of 16" and said[-1] == ""
+    layer = viewer.layers[-1]
+    assert layer.name == "Atom of code 5" and np.allclose(layer.data, expected, atol=1e-5)
+    assert details.layer_button.text() == "Show atom as layer"
+    tab.choose(7)  # the layer follows
+    wait_until(lambda: layer.name == "Atom of code 7")
+    assert np.allclose(layer.data, planted_atom(planted_of, 7, 0), atol=1e-5)
+    assert set(maker.wholes) == {5, 7}
 
 
 def test_the_gallery_shows_the_atoms_of_all_used_codes(tab, add_codes, idle, planted_of) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 import weakref
 from functools import partial
 from pathlib import Path
@@ -76,19 +77,27 @@ def test_200_volumes_are_counted_in_the_memory_of_20(
     fill(tmp_path / "few", 20)
     total = fill(tmp_path / "many", 200)
     live_bytes["most"] = live_bytes["now"]
+    tab.count_folder(tmp_path / "few")  # once before it is looked at: caches fill
+    idle()
+    tracemalloc.start()
     tab.count_folder(tmp_path / "few")
     idle()
+    few_bytes = tracemalloc.get_traced_memory()[1]
     few = live_bytes["most"]
     assert few > live_bytes["now"] and tab.state.found.what == "20 volumes of folder few"
     live_bytes["most"] = live_bytes["now"]
     seen: list[tuple[int, bool]] = []
     tab.state.counted.connect(lambda: seen.append((tab.state.found.num_volumes, tab.state.found.is_complete)))
+    tracemalloc.reset_peak()
     tab.count_folder(tmp_path / "many")
     idle()
+    many_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     found = tab.state.found
     assert desk.failures == [] and found.what == "200 volumes of folder many"
     assert found.usage.everywhere.counts.tolist() == total.tolist()
     assert live_bytes["most"] <= few  # no volume of an earlier file is alive
+    assert many_bytes < few_bytes + 2**20  # nor much else: names and lines of 180 more files
     assert len(found.contexts) == 10 and len(viewer.layers) == 0
     assert seen == [(1, False), (200, True)]
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-from tests.plugin.codebook.conftest import some_codes
+from tests.planted_model import planted_volume
+from tests.plugin.codebook.conftest import FACTOR, some_codes
+from tests.plugin.codebook.views_helpers import beyond_the_edge
+
+from napari_vqldm import write_volume
+from napari_vqldm.plugin.tabs.codebook.details import NOWHERE
 
 
 def two_places() -> np.ndarray:
@@ -105,3 +110,71 @@ def test_why_none_of_the_layers_can_be_counted_is_said(viewer, tab, add_codes) -
     assert not tab.source.button.isEnabled() and "'flat'" in tab.source.reason.text()
     add_codes(two_places())
     assert tab.source.button.isEnabled() and tab.source.reason.text() == ""
+
+
+def test_a_place_in_the_map_of_another_layer_says_why_it_has_no_atom(viewer, tab, add_codes, idle) -> None:
+    """Each map can be clicked, and the counts are of the layer that was counted last."""
+    only_first, second = some_codes(seed=1), some_codes(seed=2)
+    second[second == 7] = 5
+    add_codes(only_first, "first")
+    tab.count()
+    idle()
+    tab.count(add_codes(second, "second"))
+    idle()
+    details = tab.codes.details
+    tab.choose(7)
+    assert "counts are of layer second" in details.atom_text.text() and "Count all layers" in details.atom_text.text()
+    assert details.places.text() == f"{np.count_nonzero(only_first == 7)} places in 2 code maps"
+    tab.choose(3)  # stands nowhere
+    assert details.atom_text.text() == NOWHERE
+
+
+def test_a_model_that_comes_back_replaces_its_own_maps(viewer, tab, add_codes, idle, desk, tiny_checkpoints) -> None:
+    add_codes(some_codes(), "stack")
+    tab.count()
+    idle()
+    old = viewer.layers["stack (codes)"]
+    desk.model.open(tiny_checkpoints["ldm"])
+    assert old in viewer.layers  # whoever only looks elsewhere loses nothing
+    desk.model.open(tiny_checkpoints["vq-ldm"])
+    tab.count()
+    idle()
+    assert [layer.name for layer in viewer.layers] == ["stack", "stack (codes)"] and old not in viewer.layers
+
+
+def test_an_atom_lies_beside_an_open_stack_where_no_map_is_shown(
+    viewer, tab, add_codes, idle, tmp_path, wait_until
+) -> None:
+    stack = add_codes(some_codes(seed=1), "stack", translate=(5.0, 6.0, 7.0))
+    write_volume(tmp_path / "one.ome.tif", planted_volume(some_codes(), FACTOR, "one"))
+    tab.count_folder(tmp_path)
+    idle()
+    tab.choose(7)
+    wait_until(lambda: tab.codes.details.atom is not None)
+    tab.codes.details.layer_button.click()
+    atom = viewer.layers[-1]
+    assert atom.name == "Atom of code 7"
+    assert atom.extent.world[0, 2] >= stack.extent.world[1, 2]
+    middles = [layer.extent.world.mean(axis=0)[:2] for layer in (atom, stack)]
+    assert np.allclose(*middles, atol=0.2)
+
+
+def test_the_whole_tab_fits_into_a_dock_as_napari_opens_it(tab, add_codes, idle, wait_until, qtbot) -> None:
+    """260 pixels wide, 247 beside the vertical bar."""
+    from napari._qt.qt_resources import get_stylesheet
+
+    tab.setStyleSheet(get_stylesheet("dark"))
+    add_codes(some_codes())
+    tab.count()
+    idle()
+    tab.choose(7)
+    wait_until(lambda: tab.codes.details.atom is not None)
+    tab.codes.gallery_fold.set_open(True)
+    tab.codes.plane_fold.set_open(True)
+    tab.tools_fold.set_open(True)
+    idle()
+    qtbot.wait(50)
+    assert tab.minimumSizeHint().width() <= 247
+    tab.resize(247, 1400)
+    qtbot.wait(50)
+    assert beyond_the_edge(tab) == []

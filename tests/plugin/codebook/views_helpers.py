@@ -69,7 +69,7 @@ def atom_of(code: int, peak: float, shape: tuple[int, int, int] = (4, 8, 8)) -> 
     data = np.zeros(shape, np.float32)
     data[tuple(slice(n // 4, n - n // 4) for n in shape)] = peak
     data[0, 0, 0] = -peak / 4
-    return Atom(code, Volume(data, (0.2, 0.1, 0.1), {}, f"atom of code {code}"), 16, 40, 0, (1, 1, 1))
+    return Atom(code, Volume(data, (0.2, 0.1, 0.1), {}, f"atom of code {code}"), 16, 40, 0, (1, 1, 1), True)
 
 
 def click(qtbot: Any, plot: Any, where: QPoint, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:

@@ -1,4 +1,4 @@
-"""Cyclic garbage is collected on the GUI thread while somebody holds it, by Python otherwise."""
+"""Cyclic garbage is collected on the GUI thread while a thread of ours works, by Python otherwise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.plugin.inference.jobs_helpers import Gate
 
+from napari_vqldm.plugin.inference import collecting
 from napari_vqldm.plugin.inference.runner import Runner
 from napari_vqldm.plugin.inference.thread import BaseEngine
+
+MAIN = threading.main_thread()
 
 
 class Cycle:
@@ -24,57 +28,105 @@ class Cycle:
         self.where.append(threading.current_thread())
 
 
+def litter(where: list[threading.Thread]) -> None:
+    for _ in range(5_000):
+        Cycle(where)
+
+
 @pytest.fixture
-def collects(wait_until: Any) -> Iterator[None]:
-    """Python collects by itself before and after: docks of earlier tests have let go of it."""
+def runner(qtbot: Any, wait_until: Any) -> Iterator[Runner]:
+    """A runner of its own; Python collects by itself before it and after it."""
     wait_until(gc.isenabled)
-    yield
+    runner = Runner(make_engine=BaseEngine)
+    yield runner
+    runner.close()
     wait_until(gc.isenabled)
 
 
-@pytest.mark.usefixtures("collects")
-def test_garbage_of_a_job_is_collected_on_the_gui_thread(qtbot: Any, wait_until: Any) -> None:
-    runner, where = Runner(make_engine=BaseEngine), list[threading.Thread]()
+def test_garbage_of_a_job_is_collected_on_the_gui_thread(runner: Runner, wait_until: Any) -> None:
+    where: list[threading.Thread] = []
+    gate = Gate()
 
     def work(_engine: object) -> Iterator[int]:
-        for index in range(50):
-            for _ in range(200):
-                Cycle(where)
+        for index in range(3):
+            litter(where)
             yield index
+        gate.wait()
 
-    try:
-        runner.run("litter", work)
-        wait_until(lambda: not runner.is_busy)
-        wait_until(lambda: where)
-        assert set(where) == {threading.main_thread()}
-        assert not gc.isenabled()
-    finally:
-        runner.close()
+    runner.run("litter", work)
+    gate.wait_until_reached()
+    wait_until(lambda: where)
+    assert set(where) == {MAIN} and not gc.isenabled()
+    gate.open()
+    wait_until(lambda: not runner.is_busy)
+    wait_until(gc.isenabled)  # between jobs nothing is different: a loop on the GUI thread must not fill the memory
+    where.clear()
+    litter(where)
+    assert where
 
 
-@pytest.mark.usefixtures("collects")
-def test_the_last_runner_hands_it_back(qtbot: Any, wait_until: Any) -> None:
-    first, second = Runner(make_engine=BaseEngine), Runner(make_engine=BaseEngine)
-    first.close()
-    first.close()
-    qtbot.wait(300)
+def test_whoever_enables_it_meanwhile_does_so_for_a_moment(runner: Runner, wait_until: Any) -> None:
+    """Completion of names in napari's console does."""
+    gate = Gate()
+
+    def work(_engine: object) -> Iterator[int]:
+        gate.wait()
+        yield 0
+
+    runner.run("wait", work)
+    gate.wait_until_reached()
+    gc.enable()
+    wait_until(lambda: not gc.isenabled())
+    gate.open()
+    wait_until(lambda: not runner.is_busy)
+
+
+def test_a_step_that_outlives_its_dock_collects_nothing(runner: Runner, wait_until: Any) -> None:
+    where: list[threading.Thread] = []
+    reached, go_on, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def work(_engine: object) -> Iterator[int]:
+        reached.set()
+        go_on.wait(20)
+        litter(where)
+        is_over.set()
+        yield 0
+
+    runner.run("litter", work)
+    assert reached.wait(20)
+    runner.close()  # waits for two seconds
     assert not gc.isenabled()
-    second.close()
+    go_on.set()
+    assert is_over.wait(20)
     wait_until(gc.isenabled)
-    forgotten = Runner(make_engine=BaseEngine)
-    assert not gc.isenabled()
-    del forgotten  # nobody closed it
     gc.collect()
-    wait_until(gc.isenabled)
+    assert set(where) == {MAIN}
 
 
-@pytest.mark.usefixtures("collects")
-def test_who_collects_in_another_way_goes_on_with_it(qtbot: Any) -> None:
+def test_who_collects_in_another_way_goes_on_with_it(runner: Runner, wait_until: Any, qtbot: Any) -> None:
     gc.disable()
     try:
-        runner = Runner(make_engine=BaseEngine)
-        runner.close()
+        runner.run("count", lambda _engine: iter(range(3)))
+        wait_until(lambda: not runner.is_busy)
         qtbot.wait(300)
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_without_a_dock_nothing_changes(qtbot: Any, wait_until: Any) -> None:
+    wait_until(gc.isenabled)
+    qtbot.wait(300)  # the timer of earlier docks has stopped
+    with collecting.held():
+        assert gc.isenabled()
+
+
+def test_a_runner_that_nobody_closed_is_forgotten(qtbot: Any, wait_until: Any) -> None:
+    from napari_vqldm.plugin.inference import collector
+
+    wait_until(lambda: collector._timer is None)
+    forgotten = Runner(make_engine=BaseEngine)
+    assert collector._timer is not None
+    del forgotten
+    gc.collect()
+    wait_until(lambda: collector._timer is None)

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tests.plugin.training.helpers import make_run
 
 from napari_vqldm.plugin.tabs.training import start_box
@@ -44,10 +45,45 @@ def test_start_and_stop(tab, desk, tmp_path, monkeypatch, wait_until):
     wait_until(lambda: "starting, process" in tab.state.text())
     assert tab.following.path == out and tab.start_box.start.isEnabled()
     assert "does not end it" in desk.notices[-1]
+    tab.start_box.start.click()  # it has not said in its folder that it works there
+    assert len(asked) == 1 and "works there" in desk.failures.pop().cause
     tab.start_box.stop.click()  # before it has written anything
     wait_until(lambda: not tab.started.is_alive)
     wait_until(lambda: any("asked to stop" in notice for notice in desk.notices))
     wait_until(lambda: not tab.start_box.stop.isEnabled())
+    wait_until(lambda: "stopped before there was anything to save" in desk.notices[-1])
+    assert desk.failures == []
+
+
+def test_another_run_waits_until_the_training_is_started(tab, desk, run, tmp_path, monkeypatch, wait_until):
+    asked = stand_in_training(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    out = tmp_path / "new"
+    tab.start_box.out.setText(str(out))
+    tab.start_box.start.click()
+    tab.follow(run)
+    assert tab.following.path == out and "follow another run when it runs" in desk.notices[-1]
+    wait_until(lambda: tab.started is not None)
+    assert len(asked) == 1
+    tab.follow(run)
+    assert tab.following.path == run
+    tab.started.stop()
+
+
+@pytest.mark.slow
+def test_a_real_training_is_started_followed_and_stopped(tab, desk, tmp_path, wait_until):
+    """Of a preset, with the very process that a user starts."""
+    out = tmp_path / "new"
+    tab.start_box.preset.setCurrentText("smoke-ldm")
+    tab.start_box.out.setText(str(out))
+    tab.start_box.overrides.setText("autoencoder.steps=100000 autoencoder.log_every=1")
+    tab.start_box.start.click()
+    wait_until(lambda: tab.started is not None)
+    wait_until(lambda: "autoencoder" in tab.history.curves, timeout=180_000)
+    assert "running, process" in tab.state.text() and "loss" in tab.curves.lines
+    assert f"process {tab.started.pid}" in tab.state.text()
+    tab.start_box.stop.click()
+    wait_until(lambda: "stopped by a signal, saved" in tab.state.text(), timeout=60_000)
+    assert tab.started.wait(30).exit_code == 0 and (out / "stopped.json").exists()
     assert desk.failures == []
 
 

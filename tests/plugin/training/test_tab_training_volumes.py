@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 
-from tests.plugin.training.helpers import SHAPE, VOXEL, add_samples, append
+import numpy as np
+from tests.plugin.training.helpers import SHAPE, VOXEL, add_samples, append, make_run
 
 from napari_vqldm.plugin.tabs.training.run_layers import KEY
+from napari_vqldm.training.volumes import SeriesReader, save_volumes
 
 
 def test_samples_become_layers_that_grow(tab, desk, run, wait_until):
@@ -103,3 +105,35 @@ def test_a_bad_checkpoint_is_explained(tab, desk, run, wait_until):
     wait_until(lambda: desk.failures)
     assert "checkpoint.safetensors" in desk.failures[0].cause
     assert desk.model.header is None
+
+
+def test_a_run_with_other_voxels_in_the_same_folder_has_their_size(tab, desk, run, wait_until):
+    add_samples(run, 10)
+    tab.follow(run)
+    wait_until(tab.samples.isEnabled)
+    tab.samples.click()
+    wait_until(lambda: len(desk.viewer.layers) == 1)
+    samples = desk.viewer.layers[0]
+    shutil.rmtree(run)
+    make_run(run)
+    save_volumes(run / "volumes", "denoiser", 20, {"sample": [np.zeros((8, 12, 16), np.float32)]}, (0.15, 0.05, 0.05))
+    wait_until(lambda: samples.data.shape[1:] == (8, 12, 16))
+    assert tuple(samples.scale) == (1, 0.15, 0.05, 0.05)
+
+
+def test_what_nobody_thought_of_is_told_once_and_the_run_is_followed_on(tab, desk, run, monkeypatch, wait_until):
+    def fail(_self, _files):
+        raise RuntimeError("no such thing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SeriesReader, "read", fail)
+        add_samples(run, 10)
+        tab.follow(run)
+        wait_until(tab.samples.isEnabled)
+        tab.samples.click()
+        wait_until(lambda: desk.failures)
+        append(run, "denoiser", 3, loss=1.0)
+        wait_until(lambda: "loss" in tab.curves.lines)
+    assert len(desk.failures) == 1
+    add_samples(run, 20)
+    wait_until(lambda: len(desk.viewer.layers) == 1)

@@ -1,4 +1,4 @@
-"""Keeps Python's collection of cyclic garbage on the GUI thread while a dock is open.
+"""Keeps Python's collection of cyclic garbage off our threads while they work: the GUI thread collects meanwhile.
 
 Python collects in whichever thread crosses a threshold. On the inference thread it may destroy windows and signals of
 napari that were left in cycles: Qt then holds a lock of its signals and waits for the GIL, while the GUI thread has the
@@ -8,48 +8,67 @@ GIL and waits for that lock, and both wait for ever (napari issue 1029; seen wit
 from __future__ import annotations
 
 import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
-from qtpy.QtCore import QCoreApplication, QTimer
-
-LOOK_MS = 100
 SHARE = 0.01  # of the time, at most, for collections of everything: one stops the window for a few tenths of a second
 
-_users: set[object] = set()
-_timer: QTimer | None = None  # of the GUI thread; while it runs, Python does not collect by itself
+_lock = threading.Lock()
+_at_work: set[object] = set()
+_is_watched = False
+_is_ours = False  # Python does not collect by itself, and it was us who said so
 _next_full_s = 0.0
 
 
-def hold(user: object) -> None:
-    """Collect on this thread alone, the GUI thread, until all users have released it."""
-    global _timer
-    _users.add(user)
-    app = QCoreApplication.instance()
-    if app is None or not gc.isenabled():  # by a user before, or by whoever collects in another way
-        return
-    gc.disable()
-    _timer = QTimer(app)
-    _timer.setInterval(LOOK_MS)
-    _timer.timeout.connect(_look)
-    _timer.start()
+@contextmanager
+def held() -> Iterator[None]:
+    """Do some work on a thread of ours; without a dock, nobody would collect in its place, and nothing changes."""
+    token = object()
+    _at_work.add(token)
+    with _lock:
+        _suspend()
+    try:
+        yield
+    finally:
+        _at_work.discard(token)
 
 
-def release(user: object) -> None:
-    """Let Python collect by itself again soon, if that was the last user; any thread may call it, also twice."""
-    _users.discard(user)
+def watch(*, is_watched: bool) -> None:
+    """Say whether somebody calls `look` again and again."""
+    global _is_watched
+    with _lock:
+        _is_watched = is_watched
 
 
-def _look() -> None:
-    """Collect, or hand it back to Python: on the GUI thread, at whatever time the last user left."""
-    global _timer
-    if _users:
+def look() -> bool:
+    """Collect what is due while threads of ours work, or let Python do it again; call it on the GUI thread.
+
+    Returns
+    -------
+    bool
+        Whether a thread of ours works.
+    """
+    global _is_ours
+    with _lock:
+        is_at_work = bool(_at_work)
+        if is_at_work:
+            _suspend()  # somebody may have enabled it: completion of names in napari's console does
+        elif _is_ours:
+            _is_ours = False
+            gc.enable()
+    if is_at_work and _is_ours:
         _collect()
-        return
-    timer, _timer = _timer, None
-    if timer is not None:
-        timer.stop()
-        timer.deleteLater()
-        gc.enable()
+    return is_at_work
+
+
+def _suspend() -> None:
+    """Stop Python's own collecting, with the lock held; what the user has stopped is left as it is."""
+    global _is_ours
+    if _is_watched and gc.isenabled():
+        gc.disable()
+        _is_ours = True
 
 
 def _collect() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
-from napari_vqldm.plugin.inference import collecting
+from napari_vqldm.plugin.inference import collector
 from napari_vqldm.plugin.inference.delivery import Delivery, Poke
 from napari_vqldm.plugin.inference.engine import Engine
 from napari_vqldm.plugin.inference.failures import Failure, failure_of
@@ -71,7 +71,7 @@ class Runner(QObject):
         self._thread = self._shared.acquire(self._user)
         self._forgotten = weakref.finalize(self, _forget, self._shared, self._user)  # Qt deleted it, nobody closed it
         self._forgotten.atexit = False
-        collecting.hold(self._user)
+        collector.acquire(self._user)
         self._active: dict[int, Delivery] = {}
         self._is_closed = False
         self._is_waking = False
@@ -196,7 +196,7 @@ class Runner(QObject):
             delivery.close(is_cancelled=True)
         if self._forgotten.detach() is not None:
             self._shared.release(self._user, max(deadline - monotonic(), 0.1))
-            collecting.release(self._user)
+            collector.release(self._user)
 
     def _batches(self) -> list[Delivery]:
         """Batch jobs in the order of asking."""
@@ -335,4 +335,4 @@ class Runner(QObject):
 def _forget(shared: SharedThread, user: object) -> None:
     """Take a runner that is gone off the books."""
     shared.forget(user)
-    collecting.release(user)
+    collector.release(user)

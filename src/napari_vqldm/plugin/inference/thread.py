@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any
 
+from napari_vqldm.plugin.inference import collecting
 from napari_vqldm.plugin.inference.failures import failure_of
 from napari_vqldm.plugin.inference.jobs import LOG, Cancelled, Done, Failed, Job, Priority
 
@@ -130,6 +131,12 @@ class InferenceThread:
     def _loop(self) -> None:
         while self._run_next():  # no local name here: it would keep the last job alive while the thread waits
             pass
+        with collecting.held():
+            self._leave()
+        atexit.unregister(self._stop_at_exit)
+
+    def _leave(self) -> None:
+        """Let go of everything."""
         self.cancel_all()  # what was queued when the last user went
         engine, self._engine = self._engine, None
         if engine is not None:
@@ -137,7 +144,6 @@ class InferenceThread:
                 engine.free()
             except Exception:  # noqa: BLE001 - nobody is left to tell
                 LOG.exception("freeing the engine failed")
-        atexit.unregister(self._stop_at_exit)
 
     def _run_next(self) -> bool:
         """Run the next job, or wait until there may be one; False when the thread should end."""
@@ -146,7 +152,8 @@ class InferenceThread:
         with self._lock:
             job = self._take(Priority.BATCH)
         if job is not None:
-            self._run(job)
+            with collecting.held():
+                self._run(job)
         else:
             self._wakes.get()
         return True

@@ -39,21 +39,22 @@ class PlaneDone:
     reason: str = ""
 
 
-def atoms_work(spec: ModelSpec, found: Found, codes: Sequence[int]) -> Work:
-    """Return the work that measures what codes paint.
+def atoms_work(spec: ModelSpec, found: Found, codes: Sequence[int], *, is_whole: bool) -> Work:
+    """Return the work that measures what codes paint: of the whole receptive field, or what pictures show of it.
 
     It yields notes, `Progress` for every occurrence and an `AtomDone` for every code; a code without atom has a reason.
     """
 
     def work(engine: Engine) -> Generator[Any, None, None]:
-        from napari_vqldm.inside.atoms import OCCURRENCES, atom_steps
+        from napari_vqldm.inside.atoms import MIDDLE, OCCURRENCES, atom_steps
 
         model = yield from engine.use(spec)
         many = len(codes) * OCCURRENCES
+        asked = {"reach": None if is_whole else MIDDLE, "background_code": found.background_code}
         for number, code in enumerate(codes):
             atom = None
             try:
-                for step in retrying(_atom_maker(atom_steps, model, code, found)):
+                for step in retrying(_atom_maker(atom_steps, model, code, found, asked)):
                     if isinstance(step, Note):
                         yield step
                         continue
@@ -83,6 +84,6 @@ def plane_work(found: Found, method: str) -> Work:
 
 
 def _atom_maker(
-    atom_steps: Callable[..., Iterator[Any]], model: Model, code: int, found: Found
+    atom_steps: Callable[..., Iterator[Any]], model: Model, code: int, found: Found, asked: dict[str, Any]
 ) -> Callable[[int], Iterator[Any]]:
-    return lambda n: atom_steps(model, code, found.contexts, background_code=found.background_code, max_voxels=n)
+    return lambda n: atom_steps(model, code, found.contexts, **asked, max_voxels=n)

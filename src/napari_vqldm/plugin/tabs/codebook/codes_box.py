@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.inference.jobs import Priority
+from napari_vqldm.plugin.layers import describe
 from napari_vqldm.plugin.tabs.codebook.atom_layer import AtomLayer
 from napari_vqldm.plugin.tabs.codebook.atoms import AtomMaker
 from napari_vqldm.plugin.tabs.codebook.code_work import PlaneDone, plane_work
@@ -21,6 +24,11 @@ from napari_vqldm.plugin.widgets.fold import Fold
 
 if TYPE_CHECKING:
     from napari_vqldm.inside.atoms import Atom
+    from napari_vqldm.plugin.layers import LayerSource
+
+EARLIER = (
+    "No atom: the counts are of {}, and the code stands in the map of another layer. Count all layers to look at both."
+)
 
 
 class CodesBox(QWidget):
@@ -50,6 +58,8 @@ class CodesBox(QWidget):
         self._build()
         self.maker.made.connect(self._on_atom)
         self.maker.said.connect(self._on_said)
+        self.maker.made_whole.connect(self._on_whole)
+        self.maker.said_whole.connect(self._on_said_whole)
         self.details.atom_wanted.connect(self.maker.look)
         self.details.atom_layer_wanted.connect(self.show_atom)
         self.details.place_wanted.connect(lambda by: self.details.set_places(maps.step(by)))
@@ -61,11 +71,14 @@ class CodesBox(QWidget):
         self._show_folds()
 
     def show_atom(self) -> None:
-        """Show the atom of the chosen code as a layer; those of codes chosen later take its place."""
-        atom = self.details.atom
-        if atom is None:
+        """Show the atom of the chosen code as a layer, all of it; those of codes chosen later take its place."""
+        if self.details.atom is not None:
+            self.maker.look_whole(self.details.atom.code)
+
+    def _on_whole(self, atom: Atom) -> None:
+        if atom.code != self._state.code:
             return
-        layer = self.atom_layer.show(atom, self._maps.newest)
+        layer = self.atom_layer.show(atom, self._maps.newest or self._a_stack())
         if layer is not None:
             self._desk.added("Atom", [layer])
 
@@ -101,6 +114,14 @@ class CodesBox(QWidget):
         for fold in (self.details_fold, self.gallery_fold, self.plane_fold):
             fold.setVisible(has_counts)
 
+    def _a_stack(self) -> LayerSource | None:
+        """A stack to put an atom beside where no code map is shown; None where there is none."""
+        for layer in reversed(bare(self._desk.viewer).layers):
+            info = describe(layer)
+            if info.is_usable and info.voxel_size_um is not None:
+                return replace(self._desk.snapshot_shown(layer), data=None)
+        return None
+
     def _on_counted(self) -> None:
         self._show_folds()
         found, code = self._state.found, self._state.code
@@ -119,6 +140,9 @@ class CodesBox(QWidget):
             return
         self._maps.begin()
         self.show_places()
+        found = self._state.found
+        if found is not None and not found.usage.everywhere.counts[code] and self._maps.count_of(code):
+            self.details.set_atom_text(EARLIER.format(found.what))
         if code in self.maker.atoms:
             self.maker.look(code)
 
@@ -131,6 +155,10 @@ class CodesBox(QWidget):
     def _on_said(self, code: int, text: str) -> None:
         if code == self._state.code:
             self.details.set_atom_text(text)
+
+    def _on_said_whole(self, code: int, text: str) -> None:
+        if code == self._state.code:
+            self.details.set_layer_text(text)
 
     def _lay_out(self, method: str) -> None:
         """Lay the codes out in the background."""

@@ -18,10 +18,11 @@ from napari_vqldm.plugin.widgets.thumbnails import pixmap_of
 if TYPE_CHECKING:
     from napari_vqldm.inside.atoms import Atom
 
-PICTURE = 270  # pixels of all three projections: they fit into a narrow dock
+PICTURE = 200  # pixels of all three projections: they fit into a dock as napari opens it, the bar beside it counted
 NEIGHBOURS, COLUMNS = 8, 4
 WAIT_MS = 250  # before an atom is asked for: who walks along the codes does not want all of them
 HOW = "Choose a code: click a bar, a point, an atom, or a voxel of the code map."
+AS_LAYER = "Show atom as layer"
 NOWHERE = "No atom: this code stands in no code map that was kept."
 
 
@@ -62,6 +63,11 @@ class CodeDetails(QWidget):
         low, high = float(atom.volume.data.min()), float(atom.volume.data.max())
         self.atom_text.setText(f"{atom.text}. Brightest {high:+.2f}, darkest {low:+.2f} of a filament's peak.")
         self._paint_atom()
+
+    def set_layer_text(self, text: str) -> None:
+        """Say on the button how far the volume for the layer is; empty when it has ended."""
+        self.layer_button.setText(text or AS_LAYER)
+        self.layer_button.setEnabled(not text and self.atom is not None)
 
     def set_atom_text(self, text: str) -> None:
         """Say that the atom is being made, or why there is none; an empty text lets it be asked for again."""
@@ -120,7 +126,7 @@ class CodeDetails(QWidget):
         self.picture.setToolTip("Brightest along z; beside it along x; below it along y")
         self.atom_text = make_line(self, "vqldm-code-atom-text")
         self.layer_button = make_button(
-            "Show atom as layer",
+            AS_LAYER,
             "vqldm-code-atom-layer",
             "Add the whole receptive field to the viewer, as a small volume; the picture is its middle",
         )
@@ -189,7 +195,7 @@ class CodeDetails(QWidget):
 
     def _paint_atom(self) -> None:
         """Draw the three projections; a faint atom is drawn as faint."""
-        self.layer_button.setEnabled(self.atom is not None)
+        self.set_layer_text("")
         self.picture.setVisible(self.atom is not None)
         if self.atom is None:
             self.picture.clear()

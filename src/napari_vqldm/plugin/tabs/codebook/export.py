@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_vqldm.plugin.tabs.codebook.state import Found
 
 PROGRAM = "napari-vqldm"
+MEASURED = "What the codes paint that were looked at, those that filaments use most first"
 REPORT = "codebook-report"  # folder in the working folder
 NO_FILE = "what was counted lies in no file as it is: save the layer to a file first, or count a folder"
 
@@ -111,7 +112,7 @@ def save_png(path: str | Path, found: Found, atoms: Sequence[Atom], *, force: bo
     from napari_vqldm.pictures import png_bytes
     from napari_vqldm.report.codebook_page import atom_sheet, usage_picture
 
-    parts = [usage_picture(found.usage), *([atom_sheet(atoms)] if atoms else [])]
+    parts = [usage_picture(found.usage), *([atom_sheet(atoms, MEASURED)] if atoms else [])]
     width = max(part.shape[1] for part in parts)
     sheets = [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=part[0, -1]) for part in parts]
     _write(path, png_bytes(np.concatenate(sheets)), force)

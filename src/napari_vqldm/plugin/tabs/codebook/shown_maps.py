@@ -26,6 +26,15 @@ class _Entry:
     stack: weakref.ref[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class _Former:
+    """A map of a model that was let go: it stays, and makes room when this model counts the same stack again."""
+
+    weights_sha256: str
+    layer: weakref.ref[Any]
+    stack: weakref.ref[Any]
+
+
 class ShownMaps:
     """Adds code maps to a viewer, one for each layer that was counted.
 
@@ -41,6 +50,7 @@ class ShownMaps:
         self._viewer = weakref.ref(bare(viewer))
         self._state = state
         self._entries: list[_Entry] = []
+        self._former: list[_Former] = []
         self._place = -1
         self._walked: list[int] = []  # maps that the way goes through, by `id`: they must be free to go
 
@@ -66,6 +76,7 @@ class ShownMaps:
             self._entries.remove(entry)
             if old is not None:
                 viewer.layers.remove(old)
+        self._remove_former(viewer, code_map.latent.weights_sha256, stack)
         shown = CodeMapLayer(viewer, code_map, source, self._state)
         # Without its voxels: where the stack lies is all that is needed of it later.
         self._entries.append(_Entry(shown, replace(source, data=None), layer))
@@ -74,6 +85,10 @@ class ShownMaps:
             entry.shown.close()
             self._entries.remove(entry)
         return shown.layer
+
+    def count_of(self, code: int) -> int:
+        """Cells of a code in all maps that are shown."""
+        return sum(int(shown.code_map.usage.everywhere.counts[code]) for shown in self.maps)
 
     def begin(self) -> str:
         """Stand before the first place of the code that is chosen now; return how many places there are, in words."""
@@ -106,8 +121,21 @@ class ShownMaps:
     def close(self) -> None:
         """Stop following the choice; the layers stay."""
         for entry in self._entries:
+            layer, weights = entry.shown.layer, entry.shown.code_map.latent.weights_sha256
+            if layer is not None:
+                self._former.append(_Former(weights, weakref.ref(layer), entry.stack))
             entry.shown.close()
         self._entries.clear()
+
+    def _remove_former(self, viewer: Any, weights_sha256: str, stack: Any) -> None:
+        """Take the map away that this model made of a stack before another one was opened."""
+        for former in list(self._former):
+            layer = former.layer()
+            is_same = stack is not None and former.stack() is stack and former.weights_sha256 == weights_sha256
+            if is_same and layer is not None and layer in viewer.layers:
+                viewer.layers.remove(layer)
+            if is_same or layer is None:
+                self._former.remove(former)
 
     def _text(self) -> str:
         code, maps = self._state.code, self.maps

@@ -40,7 +40,7 @@ class LinesLayer:
         columns = {name: np.array([getattr(f, name) for f in step.found.filaments]) for name in names}
         layer = bare(viewer).add_vectors(
             step.segments,
-            name=f"{source.name} (centre lines)",
+            name=f"{step.found.name} (centre lines)",
             features={"filament" if name == "number" else name: columns[name][step.owner] for name in names},
             edge_color=np.tile(PLAIN, (len(step.segments), 1)),
             edge_width=WIDTH,

@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_vqldm.errors import VqldmError
 from napari_vqldm.plugin.compat import bare
@@ -15,6 +15,7 @@ from napari_vqldm.plugin.layers import LayerSource, describe
 from napari_vqldm.plugin.tabs.measure.filament_table import FilamentTable
 from napari_vqldm.plugin.tabs.measure.histogram import Histogram
 from napari_vqldm.plugin.tabs.measure.lines_layer import LinesLayer
+from napari_vqldm.plugin.tabs.measure.tables import Tables
 from napari_vqldm.plugin.tabs.measure.text import measure_command, measure_script
 from napari_vqldm.plugin.tabs.measure.volumes_box import Result, VolumesBox
 from napari_vqldm.plugin.tabs.measure.work import Measured, measure_work, memory_line
@@ -65,29 +66,24 @@ class MeasureTab(QWidget):
         if self._job is None:
             self._run([layer for layer in bare(self.desk.viewer).layers if not why_not(layer)])
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write tables, remarks and the centre lines (SWC) of all results into a folder.
+
+        Parameters
+        ----------
+        folder : path
+            It must be there.
+        force : bool
+            Replace files of these names.
 
         Raises
         ------
         FileError
-            If a file exists already or cannot be written.
+            If a file exists already, then nothing is written; or if one cannot be written.
         """
-        from napari_vqldm.files import write_centre_lines
-        from napari_vqldm.measure import write_comparison, write_filaments, write_remarks, write_volumes
-
-        folder, comparison = Path(folder), self.volumes_box.comparison
-        found = [result.found for result in self.volumes_box.results]
-        write_filaments(folder / "filaments.csv", found)
-        write_volumes(folder / "volumes.csv", found)
-        if comparison is not None:
-            write_comparison(folder / "comparison.csv", comparison)
-        write_remarks(folder / "remarks.txt", found, comparison)
-        for number, one in enumerate(found, 1):
-            if one.lines:
-                name = "".join(c if c.isalnum() or c in "-_." else "-" for c in one.name)[:80]
-                write_centre_lines(folder / f"{number:02d}-{name}.swc", one.lines)
-        self.desk.noticed.emit(f"The tables of {len(found)} measured volumes are in {folder}.")
+        tables = self._tables(folder)
+        tables.write(force=force)
+        self.desk.noticed.emit(f"The tables of {len(tables.found)} measured volumes are in {folder}.")
 
     def close_tab(self) -> None:
         """Let go of viewer and layers; safe to call twice."""
@@ -204,10 +200,21 @@ class MeasureTab(QWidget):
         if lines is not None and not lines.choose(filament):
             self.desk.noticed.emit("The layer of these centre lines is gone: measure the volume again to see them.")
 
+    def _tables(self, folder: str | Path) -> Tables:
+        found = [result.found for result in self.volumes_box.results]
+        return Tables(Path(folder), found, self.volumes_box.comparison)
+
     def _ask_and_save(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the tables")
-        if folder:
-            self.desk.guarded(lambda: self.save(folder))
+        if not folder:
+            return
+        existing = self._tables(folder).existing
+        if existing:
+            names = ", ".join(path.name for path in existing[:3]) + (", …" if len(existing) > 3 else "")
+            question = f"{folder} holds {names} already. Replace {'it' if len(existing) == 1 else 'them'}?"
+            if QMessageBox.question(self, "Replace tables", question) != QMessageBox.StandardButton.Yes:
+                return
+        self.desk.guarded(lambda: self.save(folder, force=bool(existing)))
 
     def _ended(self) -> None:
         self._job = None

@@ -41,6 +41,11 @@ class Following(QObject):
         """Folder that is followed."""
         return None if self.looker is None else self.looker.path
 
+    @property
+    def hangs(self) -> bool:
+        """Whether the folder has not answered for long."""
+        return self.looker is not None and self.looker.hangs_s > SLOW_S
+
     def follow(self, path: Path) -> None:
         """Follow another folder; the thread of the one before leaves when it can."""
         self.close()
@@ -73,7 +78,7 @@ class Following(QObject):
             try:
                 found = looker.found.get_nowait()
             except queue.Empty:
-                if looker.hangs_s > SLOW_S:
+                if self.hangs:
                     self.waiting.emit(looker.hangs_s)
                 return
             if isinstance(found, Answer):

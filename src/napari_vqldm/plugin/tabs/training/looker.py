@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_vqldm.plugin.inference import collecting
 from napari_vqldm.training.follow import RunFollower, RunNews
 from napari_vqldm.training.volumes import SeriesReader, VolumeSeries
 
@@ -60,6 +61,7 @@ class Looker:
         self._asked: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
         self._is_closed = threading.Event()
         self._wanted: tuple[int, int] | None = None  # number of the volume, how often somebody asked
+        self._shown: object = None  # which volumes of which files were handed out
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
         self._thread.start()
 
@@ -89,17 +91,25 @@ class Looker:
         self._asked.put(None)
 
     def _run(self) -> None:
-        follower, reader, shown = RunFollower(self.path), SeriesReader(), None
+        follower, reader, told = RunFollower(self.path), SeriesReader(), ""
         while not self._is_closed.is_set():
             self.busy_since = time.monotonic()
-            news, series = follower.poll(), None
-            wanted = self._wanted
-            if wanted is not None and news.volumes and (wanted, news.volumes) != shown:
-                reader.number, shown = wanted[0], (wanted, news.volumes)
-                series = reader.read(news.volumes)
-            self.found.put(Looked(news, series))
+            try:
+                with collecting.held():
+                    self.found.put(self._look(follower, reader))
+            except Exception as error:  # noqa: BLE001 - told once; what is in the folder next time may be readable again
+                if repr(error) != told:
+                    told = repr(error)
+                    self.found.put(Answer("look", None, error))
             self.busy_since = None
             self._answer_for(self._every_s)
+
+    def _look(self, follower: RunFollower, reader: SeriesReader) -> Looked:
+        news, series, wanted = follower.poll(), None, self._wanted
+        if wanted is not None and news.volumes and (wanted, news.volumes) != self._shown:
+            reader.number, self._shown = wanted[0], (wanted, news.volumes)
+            series = reader.read(news.volumes)
+        return Looked(news, series)
 
     def _answer_for(self, seconds: float) -> None:
         """Wait for the next look, or for something asked, which is followed by a look."""
@@ -110,7 +120,8 @@ class Looker:
         while not self._is_closed.is_set():
             if asked is not None:
                 self.busy_since = time.monotonic()
-                self.found.put(_answered(*asked))
+                with collecting.held():
+                    self.found.put(_answered(*asked))
             try:
                 asked = self._asked.get_nowait()
             except queue.Empty:

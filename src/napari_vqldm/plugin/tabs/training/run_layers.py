@@ -92,8 +92,11 @@ class RunLayers:
         return layer
 
     def _grow(self, layer: Image, name: str, series: VolumeSeries) -> None:
-        """Show the frames of now."""
+        """Show the frames of now; a run that took the place of another one may have other voxels."""
         layer.data = series.frames[name]
+        scale = (layer.scale[0], *series.voxel_size_um)
+        if tuple(layer.scale) != scale:
+            layer.scale = scale
         layer.metadata = {**layer.metadata, KEY: self._record(series)}
 
     def _there(self, viewer: Any) -> list[Image]:

@@ -9,6 +9,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_vqldm.card import read_header
+from napari_vqldm.errors import TrainingError
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.tabs.training.curves import RunCurves
 from napari_vqldm.plugin.tabs.training.following import Following
@@ -49,6 +50,7 @@ class TrainingTab(QWidget):
         self.layers = RunLayers(desk)
         self.started: StartedTraining | None = None
         self._is_starting = False
+        self._is_stopped = False  # it was asked to, from here
         self._is_told = False  # how the training that was started here ended
         self._is_seen = False  # whether it was at work already: else it is still starting
         self._is_closed = False
@@ -64,7 +66,7 @@ class TrainingTab(QWidget):
 
     def follow(self, path: str | Path) -> None:
         """Follow a run folder, whether it is there or not."""
-        if self._is_closed:
+        if self._is_closed or self._waits_for_start():
             return
         folder = Path(path).expanduser().absolute()
         self.history, self.news = RunHistory(), None
@@ -82,6 +84,14 @@ class TrainingTab(QWidget):
         request = self.desk.guarded(self.start_box.request)
         if request is None or self._is_starting or self._is_closed:
             return
+        if self.started is not None and self.started.folder == request.out.absolute() and self.started.is_alive:
+            # It says so in its folder some seconds after it was started only.
+            self.desk.show_error(
+                TrainingError(
+                    f"{request.out}: process {self.started.pid} works there: stop it first, or choose another folder"
+                )
+            )
+            return
         self.desk.asked.emit()
         self.follow(request.out)
         self._is_starting = True
@@ -96,6 +106,7 @@ class TrainingTab(QWidget):
         self.desk.asked.emit()
         # One that was started here can be stopped before it has written anything.
         ours = started if started is not None and self._is_ours() else None
+        self._is_stopped = ours is not None
         self.following.ask(STOP, ours.stop if ours is not None else lambda: stop_training(path))
 
     def show_samples(self) -> None:
@@ -194,6 +205,7 @@ class TrainingTab(QWidget):
             self.desk.show_error(answer.error)
         elif isinstance(answer.result, StartedTraining):
             self.started, self._is_told, self._is_seen = answer.result, False, False
+            self._is_stopped = False
             self.desk.noticed.emit(f"The training runs as process {answer.result.pid}; closing napari does not end it.")
         elif isinstance(answer.result, TrainingEnd):
             self._tell_end(answer.result)
@@ -207,10 +219,30 @@ class TrainingTab(QWidget):
 
     def _tell_end(self, end: TrainingEnd) -> None:
         """Say how a training that was started here left, when it left with an error."""
-        if end.exit_code and self.started is not None:
+        if not end.exit_code or self.started is None:
+            return
+        if self._is_stopped and not end.last_line:
+            self.desk.noticed.emit("The training was stopped before there was anything to save.")
+        elif end.last_line:
             self.desk.noticed.emit(
-                f"The training left with exit code {end.exit_code}: {end.last_line or 'no word'} ({self.started.log})"
+                f"The training left with exit code {end.exit_code}: {end.last_line} ({self.started.log})"
             )
+        else:
+            self.desk.noticed.emit(f"The training left with exit code {end.exit_code} and without a word.")
+
+    def _waits_for_start(self) -> bool:
+        """Say that a training is being started, which needs the folder that is followed now.
+
+        Where that folder has not answered for long, the start is given up, and that is said.
+        """
+        if not self._is_starting:
+            return False
+        if not self.following.hangs:
+            self.desk.noticed.emit("A training is being started: follow another run when it runs.")
+            self._show_recent()
+            return True
+        self.desk.noticed.emit(f"The training was not started: {self.following.path} does not answer.")
+        return False
 
     def _show_recent(self) -> None:
         path = "" if self.following.path is None else str(self.following.path)
