@@ -169,6 +169,7 @@ def test_flow_samplers_carry_noise_to_a_gaussian(sampler, steps, tolerance):
     assert last.t == 0.0
 
 
+@pytest.mark.slow
 def test_the_stochastic_sampler_reaches_the_distribution_of_the_data():
     noise = torch.randn(8, 1, 16, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

@@ -204,6 +204,7 @@ def test_the_mask_holds_what_is_traced():
     )  # joined over the middle of a junction, a line may leave it
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of another package
 def test_branch_lengths_agree_with_skan():
     """The same lattice as voxels: an independent graph analysis finds as many junctions and the same median branch."""

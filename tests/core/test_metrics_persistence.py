@@ -100,6 +100,7 @@ def test_wrong_separations_are_refused():
         persistence_length([], (4.0, 1.0))
 
 
+@pytest.mark.slow
 def test_isolated_filaments_keep_it_through_microscope_and_tracer():
     lines = chains(24, 10.0, seed=10)
     found = traced(placed(lines, seed=1))

@@ -50,6 +50,7 @@ def test_only_another_noise_is_told() -> None:
     assert noise_note(QUIET, Noise(0.0, 0.0, 0.0)) is None  # nothing to compare with
 
 
+@pytest.mark.slow
 def test_a_camera_per_volume_is_told_from_the_one_of_the_set() -> None:
     volumes = list(mt_sim_volumes(mt_sim_split("standard", "val"), range(8)))
     reference = [v.recorded for v in mt_sim_volumes(mt_sim_split("standard", "test"), range(8))]

@@ -184,6 +184,7 @@ def test_a_file_that_changes_before_it_is_loaded_is_not_taken(
         list(steps)
 
 
+@pytest.mark.slow
 def test_the_estimate_is_that_of_the_parts_that_are_computed_again(
     ldm: Model, stack: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,8 @@ def test_titles_follow_name_size_and_theme(shown_viewer: Any, layers: list[Any],
     view.end()
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_name_that_the_user_shows_comes_back(shown_viewer: Any, layers: list[Any]) -> None:
     layers[1].name_overlay.visible = True
     view = SideBySide(shown_viewer, layers)
@@ -126,6 +128,8 @@ def test_volumes_are_whole_at_any_rotation(
     view.end()
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_slices_and_volumes_are_fitted_anew_until_somebody_zooms(
     shown_viewer: Any, layers: list[Any], qtbot: Any
 ) -> None:

@@ -180,6 +180,8 @@ def check_one_message(ready: Any, heard: list[Any], idle: Callable[[], None], ca
     assert ready.interpolate_tab.button.isEnabled() and ready.reconstruct_tab.button.isEnabled()
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_volume_larger_than_memory_is_refused_with_a_number_and_not_computed(
     ready: Any, heard: list[Any], idle: Callable[[], None]
 ) -> None:

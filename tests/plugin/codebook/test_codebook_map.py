@@ -193,6 +193,8 @@ def test_a_stack_without_filaments_shows_its_cells_in_3d(model: Any, planted_of:
     assert _colors(shown.layer)[..., 3].min() == 1.0
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_pixels_of_chosen_codes_alone_are_lit(shown_viewer: Any, planted_of: Any, state: Any) -> None:
     shown, codes = _planted_map(shown_viewer, planted_of, state), some_codes()
     for plane in range(len(codes)):

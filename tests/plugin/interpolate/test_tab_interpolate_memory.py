@@ -142,6 +142,7 @@ def test_frames_of_an_exported_layer_carry_the_tiles_that_they_were_decoded_in(
     np.testing.assert_array_equal(found[0].data, expected.data)
 
 
+@pytest.mark.slow
 def test_exported_files_carry_the_tiles_that_they_were_decoded_in(tmp_path, viewer, encoded, monkeypatch, wait_until):
     tab = encoded()
     tried = lose_memory(monkeypatch, FEW, after=1)
