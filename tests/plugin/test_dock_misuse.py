@@ -105,9 +105,9 @@ def test_layers_that_cannot_be_used_are_explained_in_every_tab(
     """One after the other in one dock, as somebody who tries would meet them."""
     for case in UNUSABLE:
         check_explained(ready, heard, case)
+        check_usable(ready, idle)
         ready.desk.viewer.layers.clear()
         heard.clear()
-    check_usable(ready, idle)
 
 
 def check_explained(ready: Any, heard: list[Any], case: str) -> None:

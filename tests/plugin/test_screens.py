@@ -154,7 +154,7 @@ def follow_a_run(tab: Any, wait_until: Wait) -> None:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("theme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
+@pytest.mark.parametrize("theme", [pytest.param("dark", marks=[pytest.mark.slow, pytest.mark.both_bindings]), "light"])
 def test_everything_fits_into_a_narrow_dock(filled: Dock, theme: str, qtbot: Any) -> None:
     filled.desk.viewer.theme = theme
     make_narrow(filled)

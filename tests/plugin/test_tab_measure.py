@@ -220,6 +220,16 @@ def test_tables_are_replaced_when_asked_and_never_half(
     answer(QMessageBox.StandardButton.Yes)
     tab.save_button.click()
     assert (tmp_path / "remarks.txt").read_text() != "mine" and (tmp_path / "filaments.csv").exists()
+    for name in ("comparison.csv", "07-gone.swc", "mine.swc"):
+        (tmp_path / name).write_text("of an earlier save, or mine")
+    tab.save_button.click()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "01-cell.swc",
+        "filaments.csv",
+        "mine.swc",
+        "remarks.txt",
+        "volumes.csv",
+    ]
 
 
 def test_measured_again_a_layer_keeps_its_row_and_its_group(

@@ -181,9 +181,12 @@ class Source:
 def is_left_over(path: Path) -> bool:
     """Whether a folder with nothing else is a run's: it has no configuration yet, was killed then, or was removed.
 
-    A training whose folder is removed writes its last numbers and its error into a new one.
+    A training whose folder is removed writes its last numbers and its error into a new one; numbers alone were kept by
+    somebody.
     """
-    return path.name in ("cache", "train.log", "metrics.jsonl", "failed.json") or path.match(".config.json.*.part")
+    if path.name == "metrics.jsonl":
+        return path.with_name("failed.json").is_file()
+    return path.name in ("cache", "train.log", "failed.json") or path.match(".config.json.*.part")
 
 
 def open_run(

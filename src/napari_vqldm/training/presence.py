@@ -17,7 +17,7 @@ from typing import Any, Self
 import psutil
 
 from napari_vqldm.errors import VqldmError
-from napari_vqldm.training.folder import RunFolder, write_json
+from napari_vqldm.training.folder import RunFolder, read_json, write_json
 from napari_vqldm.training.interrupt import Interrupted
 
 CLOCK_SLACK_S = 10.0  # a corrected clock moves the time at which a process seems to have started
@@ -99,8 +99,16 @@ def announced(folder: RunFolder, active: bool = True) -> Iterator[None]:
         message = str(error) if isinstance(error, VqldmError) else f"{type(error).__name__}: {error}"
         note = {"message": message, "time_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         with suppress(VqldmError):  # a full disk may be what ended it
-            write_json(folder.failed, note)
+            if not _is_taken(folder):
+                write_json(folder.failed, note)
         raise
     finally:
-        with suppress(OSError):
-            folder.running.unlink(missing_ok=True)
+        with suppress(OSError, VqldmError):
+            if not _is_taken(folder):
+                folder.running.unlink(missing_ok=True)
+
+
+def _is_taken(folder: RunFolder) -> bool:
+    """Whether another run works there: somebody removed the folder under this one and started anew."""
+    process = RunProcess.of(read_json(folder.running))
+    return process is not None and process != RunProcess.this()

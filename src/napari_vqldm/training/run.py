@@ -111,15 +111,15 @@ def _run(
     console: Console | None,
 ) -> Path | None:
     """Launch the processes, open the run folder and run the stages."""
+    process = process_of(folder)  # before any other of ours is started: none has said yet that it works there
+    if process is not None and process.is_here and process.is_alive and process.pid != os.getpid():
+        raise works_there(folder, process)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     fabric = launch(settings)
     check_order(folder, settings, chosen)
     check_starts(settings, folder, chosen, fresh)
     if fabric.is_global_zero:
-        process = process_of(folder)
-        if process is not None and process.is_here and process.is_alive and process.pid != os.getpid():
-            raise works_there(folder, process)
         open_run(folder, settings, source, chosen, fresh)
         remove_leftovers(folder.path)
     fabric.barrier()

@@ -170,7 +170,7 @@ def load_volumes(path: Path) -> SavedVolumes:
             content = {name: file[name] for name in file.files}
         z, y, x = (float(value) for value in content.pop(VOXEL_SIZE))
         shapes = {array.shape for array in content.values()}
-    except FileError:
+    except (FileError, MemoryError):  # for want of memory it is not to be removed
         raise
     except Exception as error:  # noqa: BLE001 - what a damaged archive raises is in no list: zipfile asks for passwords, too
         raise FileError(f"{path}: cannot read volumes of a run ({error}): remove the file") from None

@@ -32,6 +32,7 @@ QUICK = (
     "rotated",
     "rotated in the plane",
 )  # in every run; the others take long where the screen is drawn by software
+SLOW = [pytest.mark.slow, pytest.mark.both_bindings]
 ANGLES = [(0.0, 180.0, 0.0), (20.0, -35.0, 60.0), (-50.0, 110.0, 15.0)]
 
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
@@ -92,7 +93,8 @@ class Scene:
 
 
 @pytest.mark.parametrize(
-    "place", [pytest.param(place, marks=() if place in QUICK else pytest.mark.slow) for place in IN_PLANE]
+    "place",
+    [pytest.param(place, marks=() if place in QUICK else SLOW) for place in IN_PLANE],
 )
 def test_a_click_chooses_the_code_of_the_cell(scene: Scene, place: str) -> None:
     codes = some_codes()
@@ -215,7 +217,7 @@ def test_after_the_end_clicks_choose_nothing(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("place", "perspective"),
     [
-        pytest.param(place, perspective, marks=() if place == "rotated" else pytest.mark.slow)
+        pytest.param(place, perspective, marks=() if place == "rotated" else SLOW)
         for place, perspective in zip(PLACES, [0.0, 0.0, 45.0, 0.0, 45.0, 45.0, 0.0], strict=True)
     ],
 )

@@ -157,6 +157,11 @@ def test_an_atom_lies_beside_an_open_stack_where_no_map_is_shown(
     assert atom.extent.world[0, 2] >= stack.extent.world[1, 2]
     middles = [layer.extent.world.mean(axis=0)[:2] for layer in (atom, stack)]
     assert np.allclose(*middles, atol=0.2)
+    left = atom.extent.world[0, 2]
+    for code in (5, 4, 2):  # the layer stays where it is
+        tab.choose(code)
+        wait_until(lambda code=code: viewer.layers[-1].name == f"Atom of code {code}")
+        assert viewer.layers[-1].extent.world[0, 2] == left
 
 
 def test_the_whole_tab_fits_into_a_dock_as_napari_opens_it(tab, add_codes, idle, wait_until, qtbot) -> None:

@@ -139,8 +139,9 @@ def test_a_bad_model_is_one_message_and_the_earlier_one_stays(
         assert (dock.errors.cause.text(), dock.errors.remedy.text()) == (failure.cause, failure.remedy)
         assert dock.header.text() == before and dock.desk.model.path == tiny_checkpoints["ldm"]
         heard.clear()
-    generate(dock, wait_until)
-    assert len(dock.desk.viewer.layers) == 1 and not dock.errors.cause.text()
+        generate(dock, wait_until)
+        assert len(dock.desk.viewer.layers) == 1 and not dock.errors.cause.text()
+        dock.desk.viewer.layers.clear()
 
 
 @pytest.mark.parametrize("case", ["newer format", "truncated"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,10 +115,42 @@ def test_who_collects_in_another_way_goes_on_with_it(runner: Runner, wait_until:
         gc.enable()
 
 
+def test_where_nobody_looks_any_more_it_is_handed_back(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop on the GUI thread, or a loop of events that has ended, must not fill the memory."""
+    monkeypatch.setattr(collecting, "ABSENT_S", 0.2)
+    is_over = threading.Event()
+
+    def work(_engine: object) -> Iterator[int]:
+        is_over.wait(20)
+        yield 0
+
+    job = runner.run("wait", work)
+    deadline = time.monotonic() + 20
+    while gc.isenabled() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not gc.isenabled()
+    time.sleep(0.3)
+    is_over.set()
+    assert job.wait(20)
+    while not gc.isenabled() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert gc.isenabled()
+
+
+def test_a_thread_that_starts_while_the_timer_stops_ends_it_as_well(qtbot: Any, wait_until: Any) -> None:
+    wait_until(gc.isenabled)
+    collecting.watch(is_watched=True)
+    with collecting.Hold():
+        assert not gc.isenabled()
+        collecting.watch(is_watched=False)
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
 def test_without_a_dock_nothing_changes(qtbot: Any, wait_until: Any) -> None:
     wait_until(gc.isenabled)
     qtbot.wait(300)  # the timer of earlier docks has stopped
-    with collecting.held():
+    with collecting.Hold():
         assert gc.isenabled()
 
 

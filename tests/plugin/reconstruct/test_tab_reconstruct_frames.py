@@ -16,6 +16,7 @@ from napari_vqldm.plugin.layers import provenance_of, snapshot
 from napari_vqldm.plugin.tabs.reconstruct.tab import ReconstructTab
 from napari_vqldm.volume import Volume
 
+SLOW = [pytest.mark.slow, pytest.mark.both_bindings]
 VIEWS = ("blink", "wipe", "side", "canvases")
 
 
@@ -124,7 +125,8 @@ def test_the_channel_starts_from_the_slider(viewer: Any, tab: ReconstructTab) ->
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in ("wipe", "side") else pytest.mark.slow) for n in VIEWS]
+    "name",
+    [pytest.param(n, marks=() if n in ("wipe", "side") else SLOW) for n in VIEWS],
 )
 def test_a_view_goes_to_the_channel_that_was_reconstructed(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], name: str, qtbot: Any
@@ -182,9 +184,7 @@ def series(viewer: Any, tab: ReconstructTab, idle: Callable[[], None]) -> tuple[
     return frames, np.asarray(viewer.layers["movie (ldm)"].data)
 
 
-@pytest.mark.parametrize(
-    "name", ["side", pytest.param("canvases", marks=[pytest.mark.slow, pytest.mark.both_bindings])]
-)
+@pytest.mark.parametrize("name", ["side", pytest.param("canvases", marks=SLOW)])
 def test_the_residual_of_a_view_follows_the_time_slider(
     viewer: Any, tab: ReconstructTab, idle: Callable[[], None], qtbot: Any, series: Any, name: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
-from tests.plugin.training.helpers import SHAPE, VOXEL, add_samples, append, make_run
+from tests.plugin.training.helpers import SHAPE, VOXEL, add_samples, append, drawn, make_run
 
 from napari_vqldm.plugin.tabs.training.run_layers import KEY
 from napari_vqldm.training.volumes import SeriesReader, save_volumes
@@ -26,7 +26,8 @@ def test_samples_become_layers_that_grow(tab, desk, run, wait_until):
     assert tuple(samples.scale) == (1, *VOXEL)
     assert [str(unit) for unit in samples.units[1:]] == ["micrometer"] * 3
     assert samples.data[:, 0, 0, 0].tolist() == [10, 20]
-    assert samples.metadata[KEY] == {"folder": str(run), "stage": "denoiser", "steps": [10, 20]}
+    expected = {"folder": str(run), "stage": "denoiser", "steps": [10, 20], "voxel_size_um": VOXEL}
+    assert samples.metadata[KEY] == expected
     assert desk.viewer.dims.current_step[0] == 1  # the newest
     add_samples(run, 30)
     wait_until(lambda: samples.data.shape[0] == 3)
@@ -119,6 +120,10 @@ def test_a_run_with_other_voxels_in_the_same_folder_has_their_size(tab, desk, ru
     save_volumes(run / "volumes", "denoiser", 20, {"sample": [np.zeros((8, 12, 16), np.float32)]}, (0.15, 0.05, 0.05))
     wait_until(lambda: samples.data.shape[1:] == (8, 12, 16))
     assert tuple(samples.scale) == (1, 0.15, 0.05, 0.05)
+    samples.scale = (1, 0.6, 0.2, 0.2)  # by the user, who knows better
+    save_volumes(run / "volumes", "denoiser", 30, {"sample": [np.ones((8, 12, 16), np.float32)]}, (0.15, 0.05, 0.05))
+    wait_until(lambda: len(samples.data) == 2)
+    assert tuple(samples.scale) == (1, 0.6, 0.2, 0.2)
 
 
 def test_what_nobody_thought_of_is_told_once_and_the_run_is_followed_on(tab, desk, run, monkeypatch, wait_until):
@@ -135,5 +140,5 @@ def test_what_nobody_thought_of_is_told_once_and_the_run_is_followed_on(tab, des
         append(run, "denoiser", 3, loss=1.0)
         wait_until(lambda: "loss" in tab.curves.lines)
     assert len(desk.failures) == 1
-    add_samples(run, 20)
+    assert drawn(tab, "loss") == ([3.0], [1.0])
     wait_until(lambda: len(desk.viewer.layers) == 1)

@@ -9,37 +9,47 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic, perf_counter
+from types import TracebackType
 
 SHARE = 0.01  # of the time, at most, for collections of everything: one stops the window for a few tenths of a second
+ABSENT_S = 1.0  # a GUI thread that has not looked for so long is busy with a loop of its own, or has left
 
 _lock = threading.Lock()
 _at_work: set[object] = set()
 _is_watched = False
 _is_ours = False  # Python does not collect by itself, and it was us who said so
+_looked_s = 0.0
 _next_full_s = 0.0
 
 
-@contextmanager
-def held() -> Iterator[None]:
-    """Do some work on a thread of ours; without a dock, nobody would collect in its place, and nothing changes."""
-    token = object()
-    _at_work.add(token)
-    with _lock:
-        _suspend()
-    try:
-        yield
-    finally:
-        _at_work.discard(token)
+class Hold:
+    """Around the work of one thread: ``with hold: ...``. Without a dock, nobody would collect, and nothing changes.
+
+    It is made once for a thread, as entering must allocate nothing that counts for a collection.
+    """
+
+    def __enter__(self) -> None:
+        _at_work.add(self)
+        with _lock:
+            _suspend()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _at_work.discard(self)
+        with _lock:
+            if not _at_work and (not _is_watched or monotonic() - _looked_s > ABSENT_S):
+                _resume()  # else the GUI thread does, which then collects what is due
 
 
 def watch(*, is_watched: bool) -> None:
     """Say whether somebody calls `look` again and again."""
-    global _is_watched
+    global _is_watched, _looked_s
     with _lock:
-        _is_watched = is_watched
+        _is_watched, _looked_s = is_watched, monotonic()
+        if not _at_work:
+            _resume()
 
 
 def look() -> bool:
@@ -50,14 +60,14 @@ def look() -> bool:
     bool
         Whether a thread of ours works.
     """
-    global _is_ours
+    global _looked_s
     with _lock:
+        _looked_s = monotonic()
         is_at_work = bool(_at_work)
         if is_at_work:
             _suspend()  # somebody may have enabled it: completion of names in napari's console does
-        elif _is_ours:
-            _is_ours = False
-            gc.enable()
+        else:
+            _resume()
     if is_at_work and _is_ours:
         _collect()
     return is_at_work
@@ -71,11 +81,20 @@ def _suspend() -> None:
         _is_ours = True
 
 
+def _resume() -> None:
+    """Let Python collect by itself again, with the lock held, if it was us who stopped it."""
+    global _is_ours
+    if _is_ours:
+        _is_ours = False
+        gc.enable()
+
+
 def _collect() -> None:
     """Collect the oldest generation that is over its threshold, as Python would."""
     global _next_full_s
-    over = [count > most for count, most in zip(gc.get_count(), gc.get_threshold(), strict=True)]
-    if not over[0]:
+    thresholds = gc.get_threshold()
+    over = [count > most for count, most in zip(gc.get_count(), thresholds, strict=True)]
+    if not over[0] or not thresholds[0]:  # a threshold of zero is another way to stop it
         return
     start = perf_counter()
     if over[1] and over[2] and start >= _next_full_s:

@@ -36,7 +36,6 @@ def _look() -> None:
     if _users or is_at_work:
         return
     collecting.watch(is_watched=False)
-    collecting.look()
     timer, _timer = _timer, None
     if timer is not None:
         timer.stop()

@@ -10,7 +10,7 @@ from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
-from napari_vqldm.plugin.inference import collector
+from napari_vqldm.plugin.inference import collecting, collector
 from napari_vqldm.plugin.inference.delivery import Delivery, Poke
 from napari_vqldm.plugin.inference.engine import Engine
 from napari_vqldm.plugin.inference.failures import Failure, failure_of
@@ -197,6 +197,7 @@ class Runner(QObject):
         if self._forgotten.detach() is not None:
             self._shared.release(self._user, max(deadline - monotonic(), 0.1))
             collector.release(self._user)
+            collecting.look()  # the loop of events may have ended
 
     def _batches(self) -> list[Delivery]:
         """Batch jobs in the order of asking."""

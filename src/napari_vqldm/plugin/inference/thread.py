@@ -129,10 +129,15 @@ class InferenceThread:
         self.stop(EXIT_S)
 
     def _loop(self) -> None:
-        while self._run_next():  # no local name here: it would keep the last job alive while the thread waits
-            pass
-        with collecting.held():
-            self._leave()
+        hold = collecting.Hold()
+        while True:  # no local name for a job here: it would keep the last one alive while the thread waits
+            with hold:
+                while self._run_next():
+                    pass
+                if self._is_over():
+                    self._leave()
+                    break
+            self._wakes.get()
         atexit.unregister(self._stop_at_exit)
 
     def _leave(self) -> None:
@@ -146,16 +151,14 @@ class InferenceThread:
                 LOG.exception("freeing the engine failed")
 
     def _run_next(self) -> bool:
-        """Run the next job, or wait until there may be one; False when the thread should end."""
+        """Run the next job; False when there is none, or the thread should end."""
         if self._is_over():
             return False
         with self._lock:
             job = self._take(Priority.BATCH)
-        if job is not None:
-            with collecting.held():
-                self._run(job)
-        else:
-            self._wakes.get()
+        if job is None:
+            return False
+        self._run(job)
         return True
 
     def _is_over(self) -> bool:

@@ -75,7 +75,10 @@ class AtomMaker(QObject):
     def look_whole(self, code: int) -> None:
         """Measure the whole receptive field of a code, or show what there is of it."""
         found = self._found
-        if found is None or not found.is_complete:
+        if found is None:
+            return
+        if not found.is_complete:
+            self._desk.noticed.emit("The atom is measured when counting is done: press the button again then.")
             return
         self._stop(self._whole)
         if code in self.wholes:
@@ -91,11 +94,14 @@ class AtomMaker(QObject):
             elif isinstance(value, AtomDone) and value.atom is not None:
                 self._keep(value.atom)
                 self.made_whole.emit(value.atom)
+            elif isinstance(value, AtomDone):
+                self._desk.noticed.emit(value.reason)
 
         def end(_: Any = None) -> None:
-            self.said_whole.emit(code, "")
+            if self._whole is None or self._whole is job:  # else it is measured anew
+                self.said_whole.emit(code, "")
 
-        self._whole = self._desk.runner.run(
+        job = self._whole = self._desk.runner.run(
             f"Atom of code {code}, whole",
             atoms_work(self._desk.model.spec(), found, [code], is_whole=True),
             on_step=step,

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_vqldm.plugin.compat import bare
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.inference.jobs import Priority
-from napari_vqldm.plugin.layers import describe
+from napari_vqldm.plugin.layers import KEY, describe
 from napari_vqldm.plugin.tabs.codebook.atom_layer import AtomLayer
 from napari_vqldm.plugin.tabs.codebook.atoms import AtomMaker
 from napari_vqldm.plugin.tabs.codebook.code_work import PlaneDone, plane_work
@@ -75,6 +75,14 @@ class CodesBox(QWidget):
         if self.details.atom is not None:
             self.maker.look_whole(self.details.atom.code)
 
+    def _explain_earlier(self, code: int) -> bool:
+        """Say why a code has no atom that stands in an earlier map alone; return whether that is so."""
+        found = self._state.found
+        if found is None or found.usage.everywhere.counts[code] or not self._maps.count_of(code):
+            return False
+        self.details.set_atom_text(EARLIER.format(found.what))
+        return True
+
     def _on_whole(self, atom: Atom) -> None:
         if atom.code != self._state.code:
             return
@@ -117,8 +125,9 @@ class CodesBox(QWidget):
     def _a_stack(self) -> LayerSource | None:
         """A stack to put an atom beside where no code map is shown; None where there is none."""
         for layer in reversed(bare(self._desk.viewer).layers):
-            info = describe(layer)
-            if info.is_usable and info.voxel_size_um is not None:
+            info, record = describe(layer), layer.metadata.get(KEY)
+            is_made_here = isinstance(record, dict) and "layer" in record  # an image of cells, or an atom
+            if not is_made_here and info.is_usable and info.voxel_size_um is not None:
                 return replace(self._desk.snapshot_shown(layer), data=None)
         return None
 
@@ -130,7 +139,11 @@ class CodesBox(QWidget):
         self.gallery.clear()
         if code is not None:  # chosen before: its atom is that of other counts
             self.details.set_atom_text("")
-            if self.details.isVisible() and any(context.usage.everywhere.counts[code] for context in found.contexts):
+            if (
+                not self._explain_earlier(code)
+                and self.details.isVisible()
+                and any(context.usage.everywhere.counts[code] for context in found.contexts)
+            ):
                 self.maker.look(code)
 
     def _on_chosen(self) -> None:
@@ -140,9 +153,7 @@ class CodesBox(QWidget):
             return
         self._maps.begin()
         self.show_places()
-        found = self._state.found
-        if found is not None and not found.usage.everywhere.counts[code] and self._maps.count_of(code):
-            self.details.set_atom_text(EARLIER.format(found.what))
+        self._explain_earlier(code)
         if code in self.maker.atoms:
             self.maker.look(code)
 

@@ -81,9 +81,7 @@ class MeasureTab(QWidget):
         FileError
             If a file exists already, then nothing is written; or if one cannot be written.
         """
-        tables = self._tables(folder)
-        tables.write(force=force)
-        self.desk.noticed.emit(f"The tables of {len(tables.found)} measured volumes are in {folder}.")
+        self._write(self._tables(folder), force=force)
 
     def close_tab(self) -> None:
         """Let go of viewer and layers; safe to call twice."""
@@ -200,6 +198,10 @@ class MeasureTab(QWidget):
         if lines is not None and not lines.choose(filament):
             self.desk.noticed.emit("The layer of these centre lines is gone: measure the volume again to see them.")
 
+    def _write(self, tables: Tables, *, force: bool) -> None:
+        tables.write(force=force)
+        self.desk.noticed.emit(f"The tables of {len(tables.found)} measured volumes are in {tables.folder}.")
+
     def _tables(self, folder: str | Path) -> Tables:
         found = [result.found for result in self.volumes_box.results]
         return Tables(Path(folder), found, self.volumes_box.comparison)
@@ -208,13 +210,16 @@ class MeasureTab(QWidget):
         folder = QFileDialog.getExistingDirectory(self, "Folder for the tables")
         if not folder:
             return
-        existing = self._tables(folder).existing
+        tables = self._tables(folder)  # as they are now: while a question is open, more may be measured
+        existing = self.desk.guarded(tables.existing)
+        if existing is None:
+            return
         if existing:
             names = ", ".join(path.name for path in existing[:3]) + (", …" if len(existing) > 3 else "")
             question = f"{folder} holds {names} already. Replace {'it' if len(existing) == 1 else 'them'}?"
             if QMessageBox.question(self, "Replace tables", question) != QMessageBox.StandardButton.Yes:
                 return
-        self.desk.guarded(lambda: self.save(folder, force=bool(existing)))
+        self.desk.guarded(lambda: self._write(tables, force=bool(existing)))
 
     def _ended(self) -> None:
         self._job = None

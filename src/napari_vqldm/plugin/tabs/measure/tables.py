@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,8 @@ from napari_vqldm.errors import FileError
 
 if TYPE_CHECKING:
     from napari_vqldm.measure import GroupComparison, Measurement
+
+_LINES = re.compile(r"\d{2,}-.+\.swc")
 
 
 class Tables:
@@ -28,26 +32,55 @@ class Tables:
     def __init__(self, folder: Path, found: Sequence[Measurement], comparison: GroupComparison | None) -> None:
         self.folder, self.found, self.comparison = folder, list(found), comparison
 
-    @property
     def existing(self) -> list[Path]:
-        """Files that would be replaced."""
-        return [path for path in self._writers() if path.exists()]
+        """Return the files that would be replaced, and those of an earlier save, which would be removed.
+
+        Raises
+        ------
+        FileError
+            If the folder is not there or cannot be looked into.
+        """
+        try:
+            if not self.folder.is_dir():
+                raise FileError(f"{self.folder}: expected a folder that is there: choose another one")
+            names = set(os.listdir(self.folder))
+            found = [path for path in self._writers() if path.name in names]
+        except OSError as error:
+            raise FileError(f"{self.folder}: cannot be looked into: {error.strerror}: choose another folder") from None
+        return found + self._earlier(names)
 
     def write(self, *, force: bool = False) -> None:
         """Write everything.
+
+        Parameters
+        ----------
+        force : bool
+            Replace what `existing` returns.
 
         Raises
         ------
         FileError
             If a file exists and ``force`` is not set: nothing is written then. If the folder or a file refuses.
         """
-        if not self.folder.is_dir():
-            raise FileError(f"{self.folder}: expected a folder that is there: choose another one")
-        if (existing := self.existing) and not force:
+        if (existing := self.existing()) and not force:
             others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
             raise FileError(f"{existing[0]}{others}: exists already: choose another folder")
-        for path, write in self._writers().items():
+        writers = self._writers()
+        for path, write in writers.items():
             write(path, force)
+        for path in set(existing) - set(writers):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise FileError(f"{path}: cannot remove the file of an earlier save: {error.strerror}") from None
+
+    def _earlier(self, names: set[str]) -> list[Path]:
+        """Files of an earlier save that this one does not write: beside new tables they would be taken for theirs."""
+        if not {"filaments.csv", "volumes.csv", "remarks.txt"} <= names:
+            return []
+        written = {path.name for path in self._writers()}
+        left = (name for name in names - written if name == "comparison.csv" or _LINES.fullmatch(name))
+        return [self.folder / name for name in sorted(left)]
 
     def _writers(self) -> dict[Path, Callable[[Path, bool], object]]:
         """What writes each file."""

@@ -62,6 +62,8 @@ class Looker:
         self._is_closed = threading.Event()
         self._wanted: tuple[int, int] | None = None  # number of the volume, how often somebody asked
         self._shown: object = None  # which volumes of which files were handed out
+        self._told = ""  # the last error
+        self._hold = collecting.Hold()
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
         self._thread.start()
 
@@ -91,25 +93,34 @@ class Looker:
         self._asked.put(None)
 
     def _run(self) -> None:
-        follower, reader, told = RunFollower(self.path), SeriesReader(), ""
+        follower, reader = RunFollower(self.path), SeriesReader()
         while not self._is_closed.is_set():
             self.busy_since = time.monotonic()
-            try:
-                with collecting.held():
-                    self.found.put(self._look(follower, reader))
-            except Exception as error:  # noqa: BLE001 - told once; what is in the folder next time may be readable again
-                if repr(error) != told:
-                    told = repr(error)
-                    self.found.put(Answer("look", None, error))
+            with self._hold:
+                self._look(follower, reader)
             self.busy_since = None
             self._answer_for(self._every_s)
 
-    def _look(self, follower: RunFollower, reader: SeriesReader) -> Looked:
-        news, series, wanted = follower.poll(), None, self._wanted
-        if wanted is not None and news.volumes and (wanted, news.volumes) != self._shown:
-            reader.number, self._shown = wanted[0], (wanted, news.volumes)
-            series = reader.read(news.volumes)
-        return Looked(news, series)
+    def _look(self, follower: RunFollower, reader: SeriesReader) -> None:
+        """Hand out what is there; an error that nobody thought of is told once, and the next look tries again."""
+        try:
+            news, series, wanted = follower.poll(), None, self._wanted
+        except Exception as error:  # noqa: BLE001
+            self._tell(error)
+            return
+        try:
+            if wanted is not None and news.volumes and (wanted, news.volumes) != self._shown:
+                reader.number = wanted[0]
+                series = reader.read(news.volumes)
+                self._shown = wanted, news.volumes
+        except Exception as error:  # noqa: BLE001
+            self._tell(error)
+        self.found.put(Looked(news, series))
+
+    def _tell(self, error: Exception) -> None:
+        if repr(error) != self._told:
+            self._told = repr(error)
+            self.found.put(Answer("look", None, error))
 
     def _answer_for(self, seconds: float) -> None:
         """Wait for the next look, or for something asked, which is followed by a look."""
@@ -120,7 +131,7 @@ class Looker:
         while not self._is_closed.is_set():
             if asked is not None:
                 self.busy_since = time.monotonic()
-                with collecting.held():
+                with self._hold:
                     self.found.put(_answered(*asked))
             try:
                 asked = self._asked.get_nowait()

@@ -94,9 +94,8 @@ class RunLayers:
     def _grow(self, layer: Image, name: str, series: VolumeSeries) -> None:
         """Show the frames of now; a run that took the place of another one may have other voxels."""
         layer.data = series.frames[name]
-        scale = (layer.scale[0], *series.voxel_size_um)
-        if tuple(layer.scale) != scale:
-            layer.scale = scale
+        if tuple(layer.metadata.get(KEY, {}).get("voxel_size_um", ())) != series.voxel_size_um:
+            layer.scale = (layer.scale[0], *series.voxel_size_um)
         layer.metadata = {**layer.metadata, KEY: self._record(series)}
 
     def _there(self, viewer: Any) -> list[Image]:
@@ -105,7 +104,12 @@ class RunLayers:
         return [layer for layer in known if layer is not None and layer in viewer.layers]
 
     def _record(self, series: VolumeSeries) -> dict[str, Any]:
-        return {"folder": self._folder, "stage": series.stage, "steps": list(series.steps)}
+        return {
+            "folder": self._folder,
+            "stage": series.stage,
+            "steps": list(series.steps),
+            "voxel_size_um": series.voxel_size_um,
+        }
 
 
 def _align(layers: list[Image]) -> int:

@@ -233,7 +233,7 @@ class TrainingTab(QWidget):
     def _waits_for_start(self) -> bool:
         """Say that a training is being started, which needs the folder that is followed now.
 
-        Where that folder has not answered for long, the start is given up, and that is said.
+        Nobody waits for ever for a folder that has not answered for long.
         """
         if not self._is_starting:
             return False
@@ -241,7 +241,9 @@ class TrainingTab(QWidget):
             self.desk.noticed.emit("A training is being started: follow another run when it runs.")
             self._show_recent()
             return True
-        self.desk.noticed.emit(f"The training was not started: {self.following.path} does not answer.")
+        self.desk.noticed.emit(
+            f"{self.following.path} does not answer: the training may still start when it does; follow it to see."
+        )
         return False
 
     def _show_recent(self) -> None:
