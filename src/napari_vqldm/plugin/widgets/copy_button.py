@@ -37,6 +37,7 @@ class CopyButton(QPushButton):
     ) -> None:
         super().__init__(parent)
         self.setObjectName("vqldm-copy")
+        self._text = text
         self.setText(text)
         self.setToolTip("Copy what computes this again, bit for bit, outside napari")
         self._menu = QMenu(self)
@@ -50,7 +51,11 @@ class CopyButton(QPushButton):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SHOWN_MS)
-        self._timer.timeout.connect(lambda: self.setText(text))
+        # No lambda: with PyQt6 one that holds the button is called, and crashes, when the timer fires as both go away.
+        self._timer.timeout.connect(self._show_again)
+
+    def _show_again(self) -> None:
+        self.setText(self._text)
 
     def _copy(self, text_of: Callable[[], str]) -> None:
         try:
