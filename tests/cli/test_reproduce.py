@@ -117,6 +117,7 @@ def test_one_frame_of_a_path(command: Command, ldm: Path, tmp_path: Path, make_s
     command("interpolate", "--a", 3, "--b", 4, "--crop", "0:8,0:8,0:8", *words, "--force").refused("--crop")
 
 
+@pytest.mark.slow
 def test_background_brightness_and_tiles_can_be_given(command: Command, ldm: Path, stack: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ome.tif"
     words = ("--intensity", 101.5, 44.25, "--max-voxels", 1024, "--device", "cpu", "--out")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 
 import napari_vqldm as nv
@@ -73,6 +74,7 @@ def test_an_existing_truth_file_is_refused_before_anything_is_written(
     assert len(read_centre_lines(kept).lines) == len(expected()[1].centre_lines)
 
 
+@pytest.mark.slow
 def test_haze_and_a_detector_come_from_the_file(command: Callable[..., Any], tmp_path: Path) -> None:
     scene = tmp_path / "scene.toml"
     scene.write_text(

@@ -76,6 +76,7 @@ def test_two_hundred_volumes_are_never_in_memory_together(vq_ldm: Model) -> None
     assert most <= 2
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_used_are_told_and_passed_over(vq_ldm: Model, stack: Volume, tmp_path: Path) -> None:
     good, bad, flat = (tmp_path / name for name in ("good.ome.tif", "bad.tif", "flat.npy"))
     write_volume(good, stack)

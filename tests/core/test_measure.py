@@ -141,6 +141,7 @@ def test_the_numbers_are_those_of_the_metrics(simulated: Volume) -> None:
         assert value == pytest.approx(expected[name], nan_ok=True), name
 
 
+@pytest.mark.slow
 def test_units_of_the_intensity_do_not_matter(simulated: Volume) -> None:
     """Another gain and offset give the same filaments, estimated or said."""
     counts = simulated.with_data(simulated.data * 37.0 + 500.0)

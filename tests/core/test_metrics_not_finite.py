@@ -83,6 +83,7 @@ def test_a_volume_without_voxels_is_refused(name: str) -> None:
         ENTRIES[name](np.zeros((0, 48, 48), np.float32))
 
 
+@pytest.mark.slow
 def test_every_entry_takes_the_same_volume_when_it_is_whole() -> None:
     """Otherwise the refusals above could have another cause."""
     for name, measure in ONE.items():

@@ -40,6 +40,7 @@ def truth() -> BenchmarkVolume:
     return replace(whole, clean=whole.clean[:, 32:80, 32:80].copy(), noisy=whole.noisy[:, 32:80, 32:80].copy())
 
 
+@pytest.mark.slow
 def test_micro_ms3im_is_a_row_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch, truth: BenchmarkVolume, capsys: pytest.CaptureFixture[str]
 ) -> None:

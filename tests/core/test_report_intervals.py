@@ -161,6 +161,7 @@ def test_equal_sets_are_within_the_draws_of_the_reference(draw_profile: Draw) ->
     assert np.mean(list(inside.values())) > 0.85, inside
 
 
+@pytest.mark.slow
 def test_a_set_that_differs_is_not_within_them_and_rows_carry_all_ends(draw_profile: Draw) -> None:
     rng = np.random.default_rng(7)
     sets = {name: [draw_profile(rng, shift) for _ in range(16)] for name, shift in

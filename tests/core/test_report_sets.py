@@ -58,6 +58,7 @@ def write_lines(path: Path, shape: tuple[int, int, int], seed: int, **provenance
     write_volume(path, Volume(counts.astype(np.float32), VOXEL_SIZE_UM, provenance))
 
 
+@pytest.mark.slow
 def test_a_folder_gives_windows_of_every_file_in_filament_units(tmp_path: Path) -> None:
     for name, shape in (("a", (32, 128, 260)), ("b", (32, 128, 130)), ("c", (4, 128, 128)), ("d", (18, 128, 128))):
         write_lines(tmp_path / f"{name}.ome.tif", shape, 1)

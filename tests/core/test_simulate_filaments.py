@@ -176,6 +176,7 @@ def test_spindle_arcs_leave_two_poles_and_meet_between_them() -> None:
     assert np.mean(crossing) > 0.5  # the halves overlap
 
 
+@pytest.mark.slow
 def test_a_free_network_is_homogeneous() -> None:
     thirds = np.zeros(3)
     for seed in range(30):

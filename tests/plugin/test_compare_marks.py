@@ -46,6 +46,8 @@ def cells(viewer: Any, picture: np.ndarray) -> list[np.ndarray]:
 # --- titles -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_titles_say_what_a_cell_shows_and_end_inside_it(shown_viewer: Any, layers: list[Any], qtbot: Any) -> None:
     view = SideBySide(shown_viewer, layers)
     qtbot.waitUntil(lambda: all("\u2026" in text for text in view.titles.texts), timeout=5000)  # nobody takes a picture

@@ -345,6 +345,8 @@ def test_equal_seeds_are_no_way(ready: Any) -> None:
 # --- meanwhile --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 @pytest.mark.parametrize("what", ["rename", "delete", "delete all", "replace the data"])
 def test_the_layer_changes_while_its_job_runs(
     ready: Any, heard: list[Any], idle: Callable[[], None], wait_until: Wait, what: str

@@ -220,6 +220,8 @@ def test_self_tests_are_remembered_for_what_they_depend_on(engine: Engine, check
     assert later.self_test_of(model) == {"seconds_per_step": 0.5}
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_loading_pytorch_is_announced_before_it_is_imported(checkpoint: Path) -> None:
     code = (
         "import sys\n"

@@ -86,6 +86,8 @@ def test_lines_follow_the_request_and_go_with_it(desk: Desk, box: EstimateBox, w
     wait_until(lambda: box.text == "")
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_another_model_drops_the_lines_at_once(
     desk: Desk, box: EstimateBox, tiny_checkpoints: dict[str, Path], wait_until: Callable[..., None]
 ) -> None:

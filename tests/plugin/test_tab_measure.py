@@ -232,6 +232,8 @@ def test_tables_are_replaced_when_asked_and_never_half(
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_measured_again_a_layer_keeps_its_row_and_its_group(
     viewer: Any, tab: MeasureTab, idle: Callable[[], None]
 ) -> None:

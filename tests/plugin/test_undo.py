@@ -96,6 +96,8 @@ def test_undo_holds_no_deleted_layer(model: Any, undo: Undo) -> None:
     assert watched() is None
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_redo_holds_the_last_group_until_clear(model: Any, undo: Undo) -> None:
     watched = []
     for name in ("a", "b"):

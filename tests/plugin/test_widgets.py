@@ -144,6 +144,8 @@ def test_times_are_told_as_people_say_them(seconds: float, text: str) -> None:
 # --- copy -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_copy_puts_the_text_on_the_clipboard_and_says_so(qtbot: Any) -> None:
     button = shown(qtbot, CopyButton(lambda: "import napari_vqldm as nv", lambda: "napari-vqldm generate"))
     button.python_action.trigger()

@@ -84,6 +84,8 @@ def test_places_are_walked_with_buttons(qtbot: Any, details: CodeDetails) -> Non
     assert details.places.text() == "Stands in 1 cell of the code map."
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_atom_is_asked_for_when_one_code_is_looked_at(qtbot: Any, details: CodeDetails) -> None:
     asked: list[int] = []
     details.atom_wanted.connect(asked.append)

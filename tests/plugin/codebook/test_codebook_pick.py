@@ -255,6 +255,8 @@ def _hue(color: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(color[:3], float) / max(float(np.max(color[:3])), 1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_first_that_is_seen_and_lit_cells_before_all(scene: Scene) -> None:
     codes = np.zeros((5, 3, 3), np.int32)
     codes[1, 1, 1], codes[3, 1, 1] = 4, 6  # one behind the other, background around
@@ -279,6 +281,8 @@ def test_the_first_that_is_seen_and_lit_cells_before_all(scene: Scene) -> None:
     assert scene.click_cell((2, 0, 0)) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_drag_in_3d_turns_the_view_and_chooses_nothing(scene: Scene) -> None:
     shown = scene.show(some_codes())
     scene.viewer.layers["planted"].visible = False
@@ -292,6 +296,8 @@ def test_a_drag_in_3d_turns_the_view_and_chooses_nothing(scene: Scene) -> None:
     assert scene.state.codes == () and tuple(camera_of(scene.viewer).angles) != before
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_layer_of_nm_among_layers_of_um(scene: Scene) -> None:
     """The world of both is in nm; the map is on the one in um."""
     scene.viewer.add_image(np.ones((4, 4, 4)), name="other", scale=(200.0, 100.0, 100.0), units=NM, visible=False)

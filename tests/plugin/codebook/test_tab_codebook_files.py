@@ -66,6 +66,8 @@ def test_a_silent_channel_is_warned_of() -> None:
     assert box.warning.text() == "" and box.table.rowCount() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_channels_of_a_folder_and_as_layers(viewer, ldm_tab, idle, tmp_path, desk) -> None:
     from napari_vqldm import Volume, write_volume
 

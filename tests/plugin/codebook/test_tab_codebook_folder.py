@@ -117,6 +117,8 @@ def test_a_broken_file_is_named_and_left_out(tab, idle, tmp_path, desk) -> None:
     assert "No code map is shown" in tab.codes.details.places.text()
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_folder_without_a_usable_file_is_an_error_and_leaves_the_old_counts(tab, idle, tmp_path, desk) -> None:
     fill(tmp_path / "in", 1)
     tab.count_folder(tmp_path / "in")

@@ -188,6 +188,8 @@ def test_keys_of_napari_are_not_hidden(shown_viewer: napari.Viewer) -> None:
 # --- tools and messages -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_free_memory_drops_model_and_frames_and_the_next_job_loads_again(
     ready: Dock, wait_until: Wait, let_go: Callable[..., None]
 ) -> None:

@@ -77,6 +77,8 @@ def bring_to_front(dock_widget: Any, is_done: Callable[[], bool], wait_until: Wa
     wait_until(is_in_front)
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_another_dock_in_front_or_hiding_closes_nothing(ready: Dock, wait_until: Wait, qtbot: Any) -> None:
     viewer = ready.desk.viewer
     job = start_long_job(ready, wait_until)

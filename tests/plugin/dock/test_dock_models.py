@@ -32,6 +32,8 @@ def failures_of(dock: Dock) -> list[Any]:
     return heard
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_model_whose_file_is_deleted_goes_on_and_says_so(
     shown_dock: Dock, tiny_checkpoints: dict[str, Path], tmp_path: Path, wait_until: Wait
 ) -> None:

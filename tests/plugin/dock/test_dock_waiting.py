@@ -81,6 +81,8 @@ def test_cancel_all_ends_those_that_wait_as_well(shown_dock: Dock, gate: threadi
     assert not shown_dock.progress.isVisible()
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_job_behind_another_viewers_is_shown_and_can_be_taken_back(
     make_napari_viewer: Callable[..., napari.Viewer], gate: threading.Event, wait_until: Wait
 ) -> None:

@@ -105,6 +105,8 @@ def test_previews_while_moving_before_a_slow_decoder(encoded, model, viewer, wai
     assert rough.shape == full.shape
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_frames_come_from_the_cache_and_neighbors_are_decoded_ahead(encoded, wait_until):
     tab = encoded()
     tab.play.slider.setValue(0.5)
@@ -176,6 +178,8 @@ def test_what_does_not_fit_is_refused_and_runs_anyway(viewer, make_tab, monkeypa
     assert tab.estimate.anyway_button.isHidden()
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_estimate_follows_ends_and_frames(viewer, make_tab, monkeypatch, wait_until, shown_of):
     set_free(monkeypatch, 2**34)
     tab = shown_of(make_tab())
@@ -192,6 +196,8 @@ def test_the_estimate_follows_ends_and_frames(viewer, make_tab, monkeypatch, wai
     wait_until(lambda: tab.estimate.text == "")
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_playing_goes_back_and_forth_and_stops_on_close(encoded, wait_until):
     tab, seen = encoded(), []
     tab.state.fps = 30.0

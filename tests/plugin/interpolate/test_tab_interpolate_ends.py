@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tests.plugin.interpolate.helpers import SHAPE, SIZE, add, choose, latents, make_decoder, seeds, shown_t, stack
 
 import napari_vqldm as nv
@@ -246,6 +247,8 @@ def test_changed_voxels_of_an_end_are_encoded_again(viewer, encoded, model, wait
     np.testing.assert_array_equal(tab.view.layer.data, nv.interpolate(model("ldm"), a, b, 0.0).data)
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_another_model_means_another_encoding(viewer, encoded, tiny_checkpoints, model, wait_until):
     tab = encoded("ldm")
     tab.desk.model.open(tiny_checkpoints["vq-ldm"])

@@ -32,6 +32,8 @@ def tools(desk, qtbot):
 # --- export -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_export_as_a_lazy_layer_holds_the_frames_of_the_verb(viewer, encoded, model, wait_until):
     tab = encoded()
     tab.state.export_frames = 3
@@ -49,6 +51,8 @@ def test_export_as_a_lazy_layer_holds_the_frames_of_the_verb(viewer, encoded, mo
     assert "a to b (3 frames)" not in viewer.layers
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_frame_of_the_lazy_layer_is_read_in_full_by_other_jobs(viewer, encoded, model, wait_until):
     from napari_vqldm.plugin.layers import snapshot
 
@@ -71,6 +75,8 @@ def test_a_frame_of_the_lazy_layer_is_read_in_full_by_other_jobs(viewer, encoded
     assert found[0].provenance["request"]["t"] == 0.5
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 @pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
 def test_a_lazy_layer_is_saved_with_all_frames_in_full(
     tmp_path, viewer, encoded, model, wait_until, tools, monkeypatch, suffix
@@ -170,6 +176,8 @@ def test_an_export_that_does_not_fit_is_refused_and_runs_anyway(
         assert len(list((tmp_path / "a-to-b").iterdir())) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_estimate_of_an_export_is_that_of_its_frames(encoded, shown_of, wait_until, monkeypatch, model):
     ask_of = export.writing_ask
 

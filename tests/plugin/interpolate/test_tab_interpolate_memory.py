@@ -37,6 +37,8 @@ def told(notes: list[str]) -> list[str]:
     return [note for note in notes if "Memory ran out" in note]
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_ends_are_decoded_in_smaller_tiles_and_frames_start_with_these(
     viewer, make_tab, model, monkeypatch, wait_until, notes
 ):

@@ -173,6 +173,8 @@ def test_units_of_length_are_converted(model: Any) -> None:
     assert box_of_shapes(shapes, target) == ((0, 5), (3, 10), (5, 21))
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_empty_and_far_shapes_are_named(model: Any) -> None:
     target = model.add_image(stack(5, 20, 30), name="cell")
     with pytest.raises(VolumeError, match="holds no shape"):

@@ -211,6 +211,8 @@ def test_an_uncertainty_map_that_does_not_fit_is_refused_and_runs_anyway(
     assert viewer.layers[-1].name == "cell (uncertainty)"
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_estimate_follows_layer_frames_and_draws(
     viewer: Any,
     tab: ReconstructTab,

@@ -67,6 +67,8 @@ def test_seed_is_new_unless_kept(tab, desk, wait_until):
     assert seeds == [5, tab.state.seed]
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_one_undo_takes_back_the_whole_run(tab, desk, wait_until):
     tab.state.count = 2
     run(tab, wait_until)
@@ -156,6 +158,8 @@ def test_works_at_320_pixels(tab, qtbot, wait_until):
 # --- the way ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_way_is_a_lazy_layer_that_ends_at_the_volume(tab, desk, wait_until):
     tab.state.keeps_way = True
     run(tab, wait_until)

@@ -94,6 +94,8 @@ def test_a_recording_has_one_button_the_one_of_its_layer_where_that_is_selected(
     assert buttons(tab) == ["Copy request"]
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_closed_tab_does_not_follow_the_selection(tab, desk, wait_until):
     run(tab, wait_until)
     tab.camera.switch.click()

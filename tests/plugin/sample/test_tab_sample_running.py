@@ -29,6 +29,8 @@ def slow_model(monkeypatch, seconds: float = 0.05) -> None:
     monkeypatch.setattr(generate, "sample_starts", slow)
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_preview_is_shown_while_denoising_and_goes_away(tab, desk, monkeypatch, wait_until):
     slow_model(monkeypatch, 0.3)
     tab.button.click()
@@ -41,6 +43,8 @@ def test_a_preview_is_shown_while_denoising_and_goes_away(tab, desk, monkeypatch
     assert names(desk) == ["tiny-ldm-seed5-000"]
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_preview_that_the_user_deletes_stays_away(tab, desk, monkeypatch, wait_until):
     slow_model(monkeypatch, 0.3)
     tab.button.click()
@@ -107,6 +111,8 @@ def test_a_failure_is_told_and_the_button_comes_back(tab, desk, monkeypatch, wai
     assert names(desk) == []
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_out_of_memory_goes_on_with_smaller_batches(tab, desk, monkeypatch, wait_until):
     generate = import_module("napari_vqldm.generate")  # the package names the verb so
     steps = generate.sample_starts
@@ -164,6 +170,8 @@ def test_another_request_takes_the_refusal_back(tab, desk, monkeypatch, wait_unt
     assert len(names(desk)) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_the_line_follows_count_and_size(tab, desk, monkeypatch, wait_until):
     set_free(monkeypatch, 2**34)
     wait_until(lambda: "The model is loaded first" in tab.estimate.text)

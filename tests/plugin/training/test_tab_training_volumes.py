@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import pytest
 from tests.plugin.training.helpers import SHAPE, VOXEL, add_samples, append, drawn, make_run
 
 from napari_vqldm.plugin.tabs.training.run_layers import KEY
@@ -68,6 +69,8 @@ def test_the_right_end_of_the_slider_is_the_newest_of_every_stage(tab, desk, run
     assert seen() == [5]  # nothing was reconstructed as long ago as that many samples
 
 
+@pytest.mark.slow
+@pytest.mark.both_bindings
 def test_a_layer_that_was_removed_comes_back_only_when_asked(tab, desk, run, wait_until):
     add_samples(run, 10)
     tab.follow(run)
