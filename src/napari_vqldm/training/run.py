@@ -113,7 +113,7 @@ def _run(
     """Launch the processes, open the run folder and run the stages."""
     process = process_of(folder)  # before any other of ours is started: none has said yet that it works there
     if process is not None and process.is_here and process.is_alive and process.pid != os.getpid():
-        raise works_there(folder, process)
+        raise works_there(folder.path, process.pid, process.host)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     fabric = launch(settings)

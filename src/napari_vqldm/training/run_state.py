@@ -80,11 +80,9 @@ def process_of(folder: RunFolder) -> RunProcess | None:
     return RunProcess.of(_record(folder.running))
 
 
-def works_there(folder: RunFolder, process: RunProcess) -> TrainingError:
+def works_there(path: Path, pid: int, host: str) -> TrainingError:
     """Return the refusal of a second training in a folder."""
-    return TrainingError(
-        f"{folder.path}: process {process.pid} on {process.host} works there: stop it first, or choose another folder"
-    )
+    return TrainingError(f"{path}: process {pid} on {host} works there: stop it first, or choose another folder")
 
 
 def _of_process(folder: RunFolder, process: RunProcess) -> RunState:

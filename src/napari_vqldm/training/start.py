@@ -169,7 +169,7 @@ def _check_folder(folder: RunFolder) -> None:
         raise ConfigError(f"{path}: exists, is not empty and is no run folder: choose another one")
     process = process_of(folder)
     if process is not None and (not process.is_here or process.is_alive):
-        raise works_there(folder, process)
+        raise works_there(folder.path, process.pid, process.host)
 
 
 def _ask_to_stop(pid: int) -> None:

@@ -51,7 +51,7 @@ class CopyButton(QPushButton):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SHOWN_MS)
-        # No lambda: with PyQt6 one that holds the button is called, and crashes, when the timer fires as both go away.
+        # A method goes with its button. In a lambda here PyQt6 crashed once, between two tests.
         self._timer.timeout.connect(self._show_again)
 
     def _show_again(self) -> None:

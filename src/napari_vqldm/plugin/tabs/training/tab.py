@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_vqldm.card import read_header
-from napari_vqldm.errors import TrainingError
 from napari_vqldm.plugin.desk import Desk
 from napari_vqldm.plugin.tabs.training.curves import RunCurves
 from napari_vqldm.plugin.tabs.training.following import Following
@@ -19,6 +19,7 @@ from napari_vqldm.plugin.tabs.training.start_box import StartBox
 from napari_vqldm.plugin.widgets import HelpLabel
 from napari_vqldm.plugin.widgets.fold import Fold
 from napari_vqldm.training.follow import RunHistory, RunNews
+from napari_vqldm.training.run_state import works_there
 from napari_vqldm.training.start import StartedTraining, TrainingEnd, start_training, stop_training
 
 if TYPE_CHECKING:
@@ -86,11 +87,7 @@ class TrainingTab(QWidget):
             return
         if self.started is not None and self.started.folder == request.out.absolute() and self.started.is_alive:
             # It says so in its folder some seconds after it was started only.
-            self.desk.show_error(
-                TrainingError(
-                    f"{request.out}: process {self.started.pid} works there: stop it first, or choose another folder"
-                )
-            )
+            self.desk.show_error(works_there(request.out, self.started.pid, platform.node()))
             return
         self.desk.asked.emit()
         self.follow(request.out)
